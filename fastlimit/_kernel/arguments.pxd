@@ -1,0 +1,96 @@
+"""From Python objects to what the kernel takes: keys to hashes, costs to integers. Holds the GIL, raises for people."""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.long cimport PyLong_AsLongLongAndOverflow
+from libc.stdint cimport INT64_MAX, int64_t, uint64_t
+
+from .hashing cimport SECRET_WORDS, Hash, chain, hash_bytes
+
+cdef extern from *:
+    """
+    #if PY_VERSION_HEX >= 0x030C0000
+    #define fl_ready(text) 0
+    #else
+    #define fl_ready(text) PyUnicode_READY(text)
+    #endif
+    #define fl_ascii_data(text) ((const unsigned char *)((PyASCIIObject *)(text) + 1))
+    """
+    bint PyUnicode_IS_COMPACT_ASCII(object text)
+    Py_ssize_t PyUnicode_GET_LENGTH(object text)
+    unsigned int PyUnicode_KIND(object text)
+    const void *PyUnicode_DATA(object text)
+    int ready_text "fl_ready"(object text) except -1
+    const unsigned char *ascii_data "fl_ascii_data"(object text)
+
+cdef enum:
+    MAX_KEY_BYTES = 4096
+    KIND_BYTES = 8          # a text's kind is its bytes per character: 1, 2 or 4
+    KIND_TUPLE = 16
+
+
+cdef inline int hash_key(object key, const uint64_t *secret, Hash *hash) except -1:
+    cdef Py_ssize_t length
+    if isinstance(key, str) and PyUnicode_IS_COMPACT_ASCII(key):
+        length = PyUnicode_GET_LENGTH(key)
+        if length <= MAX_KEY_BYTES:
+            hash[0] = hash_bytes(ascii_data(key), length, 1, 0, secret)
+            return 0
+    return hash_any_key(key, secret, hash)
+
+
+cdef inline int hash_any_key(object key, const uint64_t *secret, Hash *hash) except -1:
+    cdef Py_ssize_t size = 0
+    cdef uint64_t seed
+    if not isinstance(key, tuple):
+        hash_part(key, 0, secret, hash, &size)
+    elif not key:
+        raise ValueError("key must not be an empty tuple; give at least one str or bytes part")
+    else:
+        seed = secret[SECRET_WORDS - 1] ^ (<uint64_t> len(<tuple> key) << 8 | KIND_TUPLE)
+        for part in <tuple> key:
+            hash_part(part, seed, secret, hash, &size)
+            seed = chain(hash)
+    if size > MAX_KEY_BYTES:
+        raise ValueError(f"key must be at most {MAX_KEY_BYTES} bytes, not {size}; hash or shorten it first")
+    return 0
+
+
+cdef inline int hash_part(object part, uint64_t seed, const uint64_t *secret, Hash *hash, Py_ssize_t *size) except -1:
+    """Hash a text by its characters as they lie in memory, which is the same for equal texts, surrogates included."""
+    cdef Py_ssize_t length
+    cdef unsigned int kind
+    if isinstance(part, str):
+        ready_text(part)
+        kind = PyUnicode_KIND(part)
+        length = PyUnicode_GET_LENGTH(part)
+        hash[0] = hash_bytes(<const unsigned char *> PyUnicode_DATA(part), length * kind, kind, seed, secret)
+        size[0] += length if PyUnicode_IS_COMPACT_ASCII(part) else len((<str> part).encode("utf-8", "surrogatepass"))
+    elif isinstance(part, bytes):
+        length = PyBytes_GET_SIZE(part)
+        hash[0] = hash_bytes(<const unsigned char *> PyBytes_AS_STRING(part), length, KIND_BYTES, seed, secret)
+        size[0] += length
+    else:
+        raise TypeError(f"key must be a str, bytes or a tuple of them, not {type(part).__name__}")
+    return 0
+
+
+cdef inline int64_t any_cost(object cost) except -1:
+    """A cost of 0 or more; 2^63 - 1 for any above that."""
+    cdef int overflow = 0
+    cdef int64_t value
+    if not isinstance(cost, int) or isinstance(cost, bool):
+        raise TypeError(f"cost must be an int, not {type(cost).__name__} ({cost!r}); scale fractions to whole units")
+    value = PyLong_AsLongLongAndOverflow(cost, &overflow)
+    if overflow > 0:
+        return INT64_MAX
+    if overflow < 0 or value < 0:
+        raise ValueError(f"cost must be 0 or more, not {cost}; to give back, call refund")
+    return value
+
+
+cdef inline int64_t settled_cost(object cost) except -1:
+    """A cost that is charged or given back after the fact, whatever the limit."""
+    cdef int64_t value = any_cost(cost)
+    if value == INT64_MAX and cost > INT64_MAX:
+        raise ValueError(f"cost must be at most 2^63 - 1, not {cost}")
+    return value

@@ -1,0 +1,58 @@
+"""Making a table: its size, its memory, its first limit."""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memset
+
+from fastlimit.algorithms.outcome cimport Limit
+from .clock cimport Clock, clock_now
+from .hashing cimport Hash
+from .pages cimport map_pages, unmap_pages
+from .slot cimport Slot, live_word
+from .table cimport HEADER_BYTES, OVERFLOW_SLOTS, WINDOW, Header, Table, overflow_key
+
+
+cdef inline Limit limit_of(object given):
+    """`fastlimit.limits.Parameters` in C."""
+    cdef Limit limit
+    memset(&limit, 0, sizeof(limit))
+    (limit.algorithm, limit.capacity, limit.emission_interval, limit.tolerance, limit.window, limit.months,
+     limit.multiplier, limit.offset, limit.epoch) = given
+    if limit.window:
+        limit.reciprocal = 2**64 // given.window if given.window > 1 else 0
+    return limit
+
+
+cdef inline size_t table_bytes(uint64_t slot_count) noexcept nogil:
+    return HEADER_BYTES + (slot_count + OVERFLOW_SLOTS) * sizeof(Slot)
+
+
+cdef inline int build_table(Table *table, Clock *clock, object parameters, int64_t max_keys, uint32_t when_full) except -1:
+    """Room for `max_keys` at load 0.75: two slots to a line, and a window to spare at the end, so that no search wraps."""
+    cdef Hash key
+    cdef Slot *slot
+    cdef uint64_t lines = (max_keys * 2 + 2) // 3
+    cdef uint64_t slot_count = 2 * lines + WINDOW
+    cdef Header *header = <Header *> map_pages(table_bytes(slot_count))
+    cdef int i
+    if header == NULL:
+        raise MemoryError(f"no memory for max_keys={max_keys:,}: {table_bytes(slot_count):,} bytes of address space")
+    table.header = header
+    table.slots = <Slot *> (<char *> header + HEADER_BYTES)
+    table.lines = lines
+    table.slot_count = slot_count
+    table.clock = clock
+    header.limits[0] = limit_of(parameters)
+    header.cumulative = header.limits[0].tolerance != 0
+    header.when_full = when_full
+    header.base = clock_now(clock) - (<int64_t> 1 << 57)
+    for i in range(OVERFLOW_SLOTS):
+        slot = table.slots + slot_count + i
+        key = overflow_key(table, slot)
+        slot.identity = <uint64_t> key.ext << 32
+        slot.hi = live_word(0, 0, key.tag, 0).hi
+    return 0
+
+
+cdef inline void free_table(Table *table) noexcept nogil:
+    if table.header != NULL:
+        unmap_pages(table.header, table_bytes(table.slot_count))

@@ -1,0 +1,374 @@
+"""A decision: find the bucket, let the algorithm step, swap the word. The only place that knows a table and an algorithm.
+
+`decide` tries the common case once: the key has a slot, in the current version, and nobody interferes (`evaluate`, then
+`commit`). Everything else is `operate`: retries, changed limits, clocks that stepped back, keys without a slot, full windows.
+
+Every function takes `now` in nanoseconds of the table's clock. Only the outermost call reads the clock, but each retry
+reads it again: who lost a race may have lost time, and a claim confirmed with an old reading could grant twice.
+"""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from fastlimit.algorithms cimport dispatch, fixed_window
+from fastlimit.algorithms.outcome cimport Limit, State
+from .atomics cimport add, load_acquire, load_acquire_u32, load_relaxed_u32, store_relaxed_u32
+from .clock cimport clock_now
+from .hashing cimport Hash
+from .scale cimport MAX_UNITS, units_at
+from .slot cimport (
+    BODY_MASK, VERSION_SHIFT, Slot, Word, count_of, is_live_key, is_tentative, is_unused, live_word, read_word, swap,
+    tag_of,
+)
+from .table cimport (
+    CLAIM_ROUNDS, FULL_ALLOW, FULL_SHARE, OVERFLOW_SLOTS, VERSIONS, WINDOW, Found, Table, find, home_of, kill_claim,
+    overflow_key, overflow_of, scan, settle_claim, take,
+)
+
+cdef enum Operation:
+    CHARGE
+    PEEK
+    DEBIT
+    REFUND
+    RESET
+
+cdef enum Result:
+    REFUSED = 0
+    DONE = 1
+    LOST = 2  # somebody interfered: start over
+
+
+cdef struct Trace:  # what one table decided, for the report
+    State before
+    State after
+    Limit *limit
+    uint64_t now         # in the limit's units
+    uint64_t full_until  # when a full window next has a free slot, if that is why it refused; else 0
+    uint64_t cost
+    int64_t now_ns
+    uint32_t version
+    bint allowed
+    bint clamped         # a debit met the bottom
+
+
+# ---- one word
+
+cdef inline uint32_t version_of(const Word *word) noexcept nogil:
+    return <uint32_t> (word.lo >> VERSION_SHIFT) % VERSIONS
+
+
+cdef inline State state_of(const Word *word) noexcept nogil:
+    return State(word.lo & BODY_MASK, count_of(word))
+
+
+cdef inline uint64_t units(Table *table, const Limit *limit, int64_t now) noexcept nogil:
+    return units_at(now, table.header.base, table.clock, limit)
+
+
+cdef inline void begin(Table *table, Trace *trace, uint64_t cost, int64_t now) noexcept nogil:
+    trace.version = load_acquire_u32(&table.header.version)
+    trace.limit = &table.header.limits[trace.version]
+    trace.now_ns = now
+    trace.now = units(table, trace.limit, now)
+    trace.cost = cost
+    trace.full_until = 0
+    trace.clamped = False
+
+
+cdef inline State current_state(Table *table, const Word *word, const Limit *limit, int64_t now) noexcept nogil:
+    """The state of a live word in terms of the current limit, whichever it was written under."""
+    cdef State state = state_of(word)
+    cdef Limit *old = &table.header.limits[version_of(word)]
+    if old != limit:
+        dispatch.convert(&state, units(table, old, now), units(table, limit, now), old, limit)
+    return state
+
+
+cdef inline bint is_free(Table *table, const Word *word, int64_t now) noexcept nogil:
+    """Whether a live word may go to another key: it cannot be told from fresh."""
+    cdef Limit *limit = &table.header.limits[version_of(word)]
+    cdef State state = state_of(word)
+    return dispatch.is_fresh(&state, units(table, limit, now), limit)
+
+
+cdef inline bint commit(Slot *slot, const Word *word, const Trace *trace, uint32_t tag) noexcept nogil:
+    cdef Word next = live_word(trace.version, trace.after.body, tag, trace.after.count)
+    return swap(slot, word, &next)
+
+
+# ---- the common case
+
+cdef inline Result evaluate(
+    Table *table, Slot *slot, const Word *word, uint64_t cost, int64_t now, Trace *trace
+) noexcept nogil:
+    """What charging would do, without doing it. LOST if this is not the common case, or a refusal that is out of date."""
+    begin(table, trace, cost, now)
+    trace.before = state_of(word)
+    if word.lo >> VERSION_SHIFT != trace.version:
+        return LOST
+    if trace.limit.epoch and fixed_window.is_ahead(&trace.before, trace.now, trace.limit):
+        return LOST
+    trace.after = trace.before
+    trace.allowed = dispatch.step(&trace.after, trace.now, cost, trace.limit)
+    if trace.allowed:
+        return DONE
+    return REFUSED if load_acquire(&slot.hi) == word.hi else LOST
+
+
+cdef inline Slot *look_up(Table *table, const Hash *key, Slot **hint, Word *word) noexcept nogil:
+    """The key's live slot, NULL if it has none. `hint` is where a handle last found it; NULL: there is no handle."""
+    cdef Slot *slot
+    if hint == NULL:
+        return find(table, key, word)
+    slot = hint[0]
+    if slot != NULL:
+        word[0] = read_word(slot)
+        if is_live_key(slot, word, key):
+            return slot
+    slot = find(table, key, word)
+    hint[0] = slot
+    return slot
+
+
+cdef inline Result decide(
+    Table *table, const Hash *key, Slot **hint, uint64_t cost, int64_t now, Trace *quick, Trace *full
+) noexcept nogil:
+    """Charge `cost`, which is above 0 and not above what the limit can ever grant.
+
+    The common case is traced in `quick`, any other in `full`. Who wants a report gives one trace for both; who does not
+    gives two, and the compiler keeps the quick one, which then nobody reads, in registers.
+    """
+    cdef Word word
+    cdef Slot *slot = look_up(table, key, hint, &word)
+    cdef Result result
+    if slot != NULL:
+        result = evaluate(table, slot, &word, cost, now, quick)
+        if result == DONE and commit(slot, &word, quick, key.tag):
+            return DONE
+        if result == REFUSED:
+            store_relaxed_u32(&slot.denied, load_relaxed_u32(&slot.denied) + 1)
+            return REFUSED
+    return operate(table, key, CHARGE, cost, now, full)
+
+
+# ---- any operation, whatever happens
+
+cdef inline bint apply_to(Table *table, Trace *trace, Operation operation) noexcept nogil:
+    """The state after an operation; False if it is refused, which changes nothing."""
+    trace.after = trace.before
+    trace.allowed = True
+    if operation == CHARGE or (operation == PEEK and trace.cost > 0):
+        trace.allowed = dispatch.step(&trace.after, trace.now, trace.cost, trace.limit)
+        if operation == PEEK:
+            trace.after = trace.before
+    elif operation == DEBIT:
+        trace.clamped = not dispatch.debit(&trace.after, trace.now, trace.cost, trace.limit)
+    elif operation == REFUND:
+        dispatch.refund(&trace.after, trace.now, trace.cost, trace.limit)
+    elif operation == RESET:
+        trace.after.body = 0
+        if not table.header.cumulative:
+            trace.after.count = 0
+    return trace.allowed
+
+
+cdef inline bint pulled_back(Table *table, Slot *slot, const Word *word, Trace *trace) noexcept nogil:
+    """A state ahead of now: read the clock again, and if it did step back, bring the state to now's window.
+
+    False if there was nothing to bring back, and the operation can go on with the new reading.
+    """
+    begin(table, trace, trace.cost, clock_now(table.clock))
+    trace.after = trace.before
+    fixed_window.settle(&trace.after, trace.now, trace.limit)
+    if trace.after.body == trace.before.body:
+        return False
+    commit(slot, word, trace, tag_of(word))
+    return True
+
+
+cdef inline Result operate_on(
+    Table *table, const Hash *key, Slot *slot, Word *word, Operation operation, uint64_t cost, int64_t now, Trace *trace
+) noexcept nogil:
+    """Swap until it succeeds, on a slot whose `word` was just found to be the key's. LOST: it no longer is."""
+    while True:
+        begin(table, trace, cost, now)
+        trace.before = current_state(table, word, trace.limit, now)
+        if not (
+            trace.limit.epoch
+            and fixed_window.is_ahead(&trace.before, trace.now, trace.limit)
+            and pulled_back(table, slot, word, trace)
+        ):
+            if apply_to(table, trace, operation) and operation != PEEK:
+                if commit(slot, word, trace, key.tag):
+                    return DONE
+            elif load_acquire(&slot.hi) == word.hi:
+                return DONE if trace.allowed else REFUSED
+        word[0] = read_word(slot)
+        if not is_live_key(slot, word, key):
+            return LOST
+        now = clock_now(table.clock)
+
+
+cdef inline void begin_unseen(Table *table, const Hash *key, Trace *trace, uint64_t cost, int64_t now) noexcept nogil:
+    """Start from fresh, or from the debt of the overflow bucket that the key may have been charged to."""
+    cdef Word word
+    begin(table, trace, cost, now)
+    trace.before = State(0, 0)
+    if table.header.when_full == FULL_SHARE:
+        word = read_word(overflow_of(table, key))
+        trace.before = current_state(table, &word, trace.limit, now)
+        if dispatch.is_fresh(&trace.before, trace.now, trace.limit):
+            trace.before = State(0, 0)
+
+
+cdef inline Result confirm(
+    Table *table, const Hash *key, Slot *slot, const Word *claim, Operation operation, uint64_t cost, Trace *trace
+) noexcept nogil:
+    """Turn a claim live and charged, if it is still there and has no rival."""
+    cdef int64_t now = clock_now(table.clock)
+    if not settle_claim(table, key, slot, claim):
+        return LOST
+    begin_unseen(table, key, trace, cost, now)
+    if table.header.cumulative:
+        trace.before.count = count_of(claim)
+    if not apply_to(table, trace, operation):
+        return REFUSED
+    if not commit(slot, claim, trace, key.tag):
+        return LOST
+    store_relaxed_u32(&slot.denied, 0)
+    return DONE
+
+
+cdef inline uint64_t earliest_free(Table *table, const Hash *key, const Trace *trace) noexcept nogil:
+    """When the first slot of a full window comes free."""
+    cdef uint64_t earliest = trace.now + 2 * MAX_UNITS
+    cdef Slot *slot = home_of(table, key)
+    cdef Slot *end = slot + WINDOW
+    cdef Word word
+    cdef State state
+    while slot != end:
+        word = read_word(slot)
+        if not is_tentative(&word):
+            state = current_state(table, &word, trace.limit, trace.now_ns)
+            earliest = min(earliest, dispatch.report(&state, &state, trace.now, 0, True, trace.limit).fresh_at)
+        slot += 1
+    return max(earliest, trace.now + 1)
+
+
+cdef inline Result operate_full(
+    Table *table, const Hash *key, Operation operation, uint64_t cost, int64_t now, Trace *trace
+) noexcept nogil:
+    """Every slot of the window owes: what the caller chose to do then."""
+    cdef Slot *slot = overflow_of(table, key)
+    cdef Hash shared_key = overflow_key(table, slot)
+    cdef Word word = read_word(slot)
+    if operation != PEEK:
+        add(&table.header.full_events, 1)
+    if table.header.when_full == FULL_SHARE:
+        return operate_on(table, &shared_key, slot, &word, operation, cost, now, trace)
+    begin(table, trace, cost, now)
+    trace.before = trace.after = State(0, 0)
+    trace.allowed = table.header.when_full == FULL_ALLOW or cost == 0
+    if trace.allowed:
+        return DONE
+    trace.full_until = earliest_free(table, key, trace)
+    return REFUSED
+
+
+cdef inline Result operate_unowned(Table *table, const Hash *key, uint64_t cost, int64_t now, Trace *trace) noexcept nogil:
+    """A refund or reset of a key that has no slot: it is fresh already, unless it shares an overflow bucket."""
+    begin_unseen(table, key, trace, cost, now)
+    if trace.before.body != 0 or trace.before.count != 0:
+        add(&table.header.lost_on_full, 1)
+    trace.after = trace.before
+    trace.allowed = True
+    return DONE
+
+
+cdef inline Result operate_unseen(
+    Table *table, const Hash *key, Operation operation, uint64_t cost, int64_t now, Trace *trace
+) noexcept nogil:
+    """The key was not found: look closely, and claim a slot if the operation charges anything."""
+    cdef Found found
+    cdef Result result
+    cdef int attempt
+    for attempt in range(CLAIM_ROUNDS):
+        found = scan(table, key, now, is_free)
+        if found.live != NULL:
+            result = operate_on(table, key, found.live, &found.live_word, operation, cost, now, trace)
+            if result != LOST:
+                return result
+        elif operation == REFUND or operation == RESET:
+            return operate_unowned(table, key, cost, now, trace)
+        elif found.claim == NULL and found.free == NULL:
+            break
+        else:
+            begin_unseen(table, key, trace, cost, now)
+            if not apply_to(table, trace, operation):
+                return REFUSED
+            if operation == PEEK:
+                return DONE
+            if found.claim != NULL or take(table, key, found.free, &found.free_word):
+                if found.claim == NULL:
+                    found.claim = found.free
+                    found.claim_word = found.free_word
+                result = confirm(table, key, found.claim, &found.claim_word, operation, cost, trace)
+                if result != LOST:
+                    return result
+        now = clock_now(table.clock)
+    return operate_full(table, key, operation, cost, now, trace)
+
+
+cdef inline Result operate(
+    Table *table, const Hash *key, Operation operation, uint64_t cost, int64_t now, Trace *trace
+) noexcept nogil:
+    """One operation on one table, with its trace."""
+    cdef Word word
+    cdef Slot *slot = find(table, key, &word)
+    cdef Result result = LOST
+    if slot != NULL:
+        result = operate_on(table, key, slot, &word, operation, cost, now, trace)
+    if result == LOST:
+        result = operate_unseen(table, key, operation, cost, clock_now(table.clock), trace)
+    if operation == DEBIT and trace.clamped:
+        add(&table.header.clamped_debits, 1)
+    return result
+
+
+# ---- the whole table
+
+cdef inline void sweep(Table *table) noexcept nogil:
+    """After a change of the limit: bring every slot to the current version, and make pending claims start over.
+
+    A claim that read the old version and was confirmed later stays in it until its next charge or the next sweep; a claim
+    never survives a sweep, so a version's parameters are not replaced while a word may yet be written under it.
+    """
+    cdef uint32_t version = load_acquire_u32(&table.header.version)
+    cdef Limit *limit = &table.header.limits[version]
+    cdef Slot *slot = table.slots
+    cdef Slot *end = table.slots + table.slot_count + OVERFLOW_SLOTS
+    cdef Word word, next
+    cdef State state
+    while slot != end:
+        word = read_word(slot)
+        if is_unused(&word) or (not is_tentative(&word) and version_of(&word) == version):
+            slot += 1
+        elif is_tentative(&word):
+            slot += kill_claim(slot, &word)
+        else:
+            state = current_state(table, &word, limit, clock_now(table.clock))
+            next = live_word(version, state.body, tag_of(&word), state.count)
+            slot += swap(slot, &word, &next)
+
+
+cdef inline uint64_t count_keys(Table *table) noexcept nogil:
+    """How many keys owe anything now."""
+    cdef uint64_t keys = 0
+    cdef int64_t now = clock_now(table.clock)
+    cdef Slot *slot = table.slots
+    cdef Slot *end = table.slots + table.slot_count
+    cdef Word word
+    while slot != end:
+        word = read_word(slot)
+        keys += not is_unused(&word) and not is_tentative(&word) and not is_free(table, &word, now)
+        slot += 1
+    return keys

@@ -1,0 +1,43 @@
+"""Between nanoseconds of a clock and the units of a limit (`fastlimit.limits.Parameters` says how those are chosen)."""
+
+from libc.stdint cimport INT64_MAX, int64_t, uint64_t
+
+from fastlimit.algorithms.outcome cimport Limit, wide
+from .clock cimport Clock, clock_wall_offset
+from .hashing cimport high_product
+
+cdef extern from * nogil:
+    """
+    #define FL_MAX_UNITS (3 * (UINT64_C(1) << 58) - 1)
+    typedef __int128 fl_signed_wide;
+    """
+    const uint64_t MAX_UNITS "FL_MAX_UNITS"  # a later now stands still, so that now + 2 * 2^57 fits a body's 60 bits
+    ctypedef long long signed_wide "fl_signed_wide"  # 128 bits in C
+
+
+cdef inline uint64_t units_at(int64_t now, int64_t base, Clock *clock, const Limit *limit) noexcept nogil:
+    """`now` in units since `base`, or of wall time since 1970 for windows that are aligned to it."""
+    cdef uint64_t elapsed
+    if limit.epoch:
+        return <uint64_t> (now + clock_wall_offset(clock)) + limit.offset
+    elapsed = <uint64_t> now - <uint64_t> base if now > base else 0
+    if limit.multiplier:
+        elapsed = high_product(elapsed, limit.multiplier)
+    return elapsed if elapsed < MAX_UNITS else MAX_UNITS
+
+
+cdef inline int64_t ns_until(
+    uint64_t instant, uint64_t now_units, int64_t now, int64_t base, const Limit *limit
+) noexcept nogil:
+    """Nanoseconds from `now` to the first one at which the limit's units have reached `instant`."""
+    cdef signed_wide wait
+    cdef wide scaled
+    if instant <= now_units:
+        return 0
+    if limit.epoch:
+        return <int64_t> (instant - now_units)
+    scaled = instant
+    if limit.multiplier:
+        scaled = ((<wide> instant << 64) + (limit.multiplier - 1)) // limit.multiplier
+    wait = <signed_wide> scaled - (<signed_wide> now - base)
+    return <int64_t> wait if wait < INT64_MAX else INT64_MAX

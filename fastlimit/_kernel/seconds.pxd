@@ -1,0 +1,30 @@
+"""Between the floats of seconds that people use and the integers of nanoseconds that everything else does."""
+
+from libc.math cimport fma, nextafter
+from libc.stdint cimport INT64_MAX, int64_t
+
+
+cdef inline double seconds_rounded_up(int64_t ns) noexcept:
+    """The smallest float that is not below the exact quotient."""
+    cdef inline double exact = <double> ns
+    cdef inline double seconds
+    if exact < <double> INT64_MAX and <int64_t> exact < ns:
+        exact = nextafter(exact, 1e300)
+    seconds = exact / 1e9
+    return nextafter(seconds, 1e300) if fma(seconds, 1e9, -exact) < 0 else seconds
+
+
+cdef inline object nanoseconds(object seconds):
+    """Whole nanoseconds nearest to a number of seconds."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise TypeError(f"seconds must be a number, not {type(seconds).__name__}")
+    if not -1e10 < seconds < 1e10:
+        raise ValueError(f"seconds must be within about 292 years, not {seconds}")
+    whole = int(seconds)
+    return whole * 10**9 + round((seconds - whole) * 10**9)
+
+
+cdef inline int64_t clock_ns(object ns) except -1:
+    if not 0 <= ns <= INT64_MAX:
+        raise ValueError(f"a clock must stay from 1970 to 2262 (0 to 2^63 - 1 ns), not {ns} ns")
+    return ns

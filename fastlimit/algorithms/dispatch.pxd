@@ -1,0 +1,77 @@
+"""The algorithms behind one set of names, chosen by a limit's number (`fastlimit.limits.Algorithm`)."""
+
+from libc.stdint cimport uint64_t
+
+from . cimport first_window, fixed_window, leaky_bucket, sliding_window, token_bucket
+from .outcome cimport Limit, Report, State
+
+cdef enum Algorithm:
+    TOKEN_BUCKET = 0
+    LEAKY_BUCKET = 1
+    FIXED_WINDOW = 2
+    FIRST_WINDOW = 3
+    SLIDING_WINDOW = 4
+
+
+cdef inline bint is_fresh(const State *state, uint64_t now, const Limit *limit) noexcept nogil:
+    if limit.algorithm == TOKEN_BUCKET or limit.algorithm == LEAKY_BUCKET:
+        return token_bucket.is_fresh(state, now, limit)
+    if limit.algorithm == FIXED_WINDOW:
+        return fixed_window.is_fresh(state, now, limit)
+    if limit.algorithm == SLIDING_WINDOW:
+        return sliding_window.is_fresh(state, now, limit)
+    return first_window.is_fresh(state, now, limit)
+
+
+cdef inline bint step(State *state, uint64_t now, uint64_t cost, const Limit *limit) noexcept nogil:
+    if limit.algorithm == TOKEN_BUCKET or limit.algorithm == LEAKY_BUCKET:
+        return token_bucket.step(state, now, cost, limit)
+    if limit.algorithm == FIXED_WINDOW:
+        return fixed_window.step(state, now, cost, limit)
+    if limit.algorithm == SLIDING_WINDOW:
+        return sliding_window.step(state, now, cost, limit)
+    return first_window.step(state, now, cost, limit)
+
+
+cdef inline Report report(
+    const State *before, const State *after, uint64_t now, uint64_t cost, bint allowed, const Limit *limit
+) noexcept nogil:
+    if limit.algorithm == TOKEN_BUCKET:
+        return token_bucket.report(before, after, now, cost, allowed, limit)
+    if limit.algorithm == LEAKY_BUCKET:
+        return leaky_bucket.report(before, after, now, cost, allowed, limit)
+    if limit.algorithm == FIXED_WINDOW:
+        return fixed_window.report(before, after, now, cost, allowed, limit)
+    if limit.algorithm == SLIDING_WINDOW:
+        return sliding_window.report(before, after, now, cost, allowed, limit)
+    return first_window.report(before, after, now, cost, allowed, limit)
+
+
+cdef inline bint debit(State *state, uint64_t now, uint64_t cost, const Limit *limit) noexcept nogil:
+    if limit.algorithm == TOKEN_BUCKET or limit.algorithm == LEAKY_BUCKET:
+        return token_bucket.debit(state, now, cost, limit)
+    if limit.algorithm == FIRST_WINDOW:
+        return first_window.debit(state, now, cost, limit)
+    return fixed_window.debit(state, now, cost, limit)
+
+
+cdef inline void refund(State *state, uint64_t now, uint64_t cost, const Limit *limit) noexcept nogil:
+    if limit.algorithm == TOKEN_BUCKET or limit.algorithm == LEAKY_BUCKET:
+        token_bucket.refund(state, now, cost, limit)
+    elif limit.algorithm == FIXED_WINDOW:
+        fixed_window.refund(state, now, cost, limit)
+    elif limit.algorithm == SLIDING_WINDOW:
+        sliding_window.refund(state, now, cost, limit)
+    else:
+        first_window.refund(state, now, cost, limit)
+
+
+cdef inline void convert(State *state, uint64_t was, uint64_t now, const Limit *old, const Limit *new) noexcept nogil:
+    if old.algorithm == TOKEN_BUCKET or old.algorithm == LEAKY_BUCKET:
+        token_bucket.convert(state, was, now, old, new)
+    elif old.algorithm == FIXED_WINDOW:
+        fixed_window.convert(state, was, now, old, new)
+    elif old.algorithm == SLIDING_WINDOW:
+        sliding_window.convert(state, was, now, old, new)
+    else:
+        first_window.convert(state, was, now, old, new)

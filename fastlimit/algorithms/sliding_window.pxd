@@ -1,0 +1,74 @@
+"""Sliding window: `sliding_window.py` says what it means. body = index:28 previous:32, count = current."""
+
+from libc.stdint cimport uint64_t
+
+from . cimport fixed_window
+from .fixed_window cimport end_of, index, index_of, pack, previous, roll
+from .outcome cimport Limit, Report, State, at_most, less, wide
+
+
+cdef inline uint64_t start_of(const State *rolled, uint64_t now, const Limit *limit) noexcept nogil:
+    return end_of(rolled, now, limit) - limit.window
+
+
+cdef inline wide in_sight(const State *rolled, uint64_t now, const Limit *limit) noexcept nogil:
+    cdef uint64_t elapsed = less(now, start_of(rolled, now, limit))
+    return <wide> previous(rolled) * (limit.window - elapsed)
+
+
+cdef inline uint64_t passes_at(uint64_t previous, uint64_t current, uint64_t cost, const Limit *limit) noexcept nogil:
+    cdef uint64_t room = limit.capacity - current - cost
+    return limit.window - <uint64_t> (<wide> room * limit.window // previous) if previous > room else 0
+
+
+cdef inline bint is_fresh(const State *state, uint64_t now, const Limit *limit) noexcept nogil:
+    cdef State rolled = roll(state, index_of(now, limit))
+    return previous(&rolled) == 0 and rolled.count == 0
+
+
+cdef inline bint step(State *state, uint64_t now, uint64_t cost, const Limit *limit) noexcept nogil:
+    cdef State rolled = roll(state, index_of(now, limit))
+    if rolled.count + cost > limit.capacity:
+        return False
+    if in_sight(&rolled, now, limit) > <wide> (limit.capacity - rolled.count - cost) * limit.window:
+        return False
+    state.body = rolled.body
+    state.count = rolled.count + <unsigned int> cost
+    return True
+
+
+cdef inline Report report(
+    const State *before, const State *after, uint64_t now, uint64_t cost, bint allowed, const Limit *limit
+) noexcept nogil:
+    cdef State state = roll(after, index_of(now, limit))
+    cdef uint64_t start = start_of(&state, now, limit)
+    cdef uint64_t end = start + limit.window
+    cdef uint64_t weighed = <uint64_t> ((in_sight(&state, now, limit) + (limit.window - 1)) // limit.window)
+    cdef Report report
+    if allowed:
+        report.allowed_at = now
+    elif state.count + cost <= limit.capacity:
+        report.allowed_at = start + passes_at(previous(&state), state.count, cost, limit)
+    else:
+        report.allowed_at = end + passes_at(state.count, 0, cost, limit)
+    report.remaining = less(limit.capacity, state.count + weighed)
+    report.fresh_at = end + limit.window if state.count else end if previous(&state) else now
+    report.starts_at = now
+    return report
+
+
+cdef inline void refund(State *state, uint64_t now, uint64_t cost, const Limit *limit) noexcept nogil:
+    cdef State rolled = roll(state, index_of(now, limit))
+    cdef uint64_t rest = less(cost, rolled.count)
+    state[0] = pack(index(&rolled), less(previous(&rolled), rest), less(rolled.count, cost))
+
+
+cdef inline void convert(State *state, uint64_t was, uint64_t now, const Limit *old, const Limit *new) noexcept nogil:
+    cdef State rolled = roll(state, index_of(was, old))
+    cdef uint64_t most = 2 * new.capacity
+    cdef uint64_t weighed
+    if old.window == new.window:
+        state[0] = pack(index(&rolled), at_most(previous(&rolled), most), at_most(rolled.count, most))
+        return
+    weighed = <uint64_t> ((in_sight(&rolled, was, old) + (old.window - 1)) // old.window)
+    state[0] = pack(index_of(now, new), 0, at_most(rolled.count + weighed, most))
