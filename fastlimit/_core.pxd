@@ -14,14 +14,9 @@ bucket alive.
 from libc.stdint cimport int64_t, uint64_t
 
 from ._kernel.clock cimport Clock
-from ._kernel.counters cimport Stripe
+from ._kernel.engine cimport MAX_LIMITS, Engine
 from ._kernel.hashing cimport Hash
-from ._kernel.sketch cimport Sketch
 from ._kernel.slot cimport Slot
-from ._kernel.table cimport Table
-
-cdef enum:
-    MAX_LIMITS = 8
 
 
 cdef class ManualClock:
@@ -38,22 +33,19 @@ cdef class Decision:
     cdef readonly str name
 
 
-cdef class Engine:
-    cdef Table[MAX_LIMITS] tables
-    cdef int limit_count
-    cdef uint64_t[4] secret
-    cdef uint64_t most_cost
-    cdef Clock *clock
-    cdef Stripe *stripes
-    cdef Sketch *sketch
-    cdef readonly object manual_clock
-    cdef readonly int64_t max_keys
+cdef class Limiter:
+    cdef Engine core
+    cdef readonly tuple limits
+    cdef readonly object name
+    cdef readonly object max_keys
     cdef list names
+    cdef ManualClock clock
+    cdef object changing
     cdef object __weakref__
 
 
 cdef class Bucket:
-    cdef readonly Engine limiter
+    cdef readonly Limiter limiter
     cdef readonly object key
     cdef Hash hash
     cdef Slot *slots[MAX_LIMITS]

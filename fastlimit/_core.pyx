@@ -1,7 +1,6 @@
 # cython: language_level=3, freethreading_compatible=True, binding=False
-# cython: embedsignature=True, embedsignature.format=clinic, auto_pickle=False
-# cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""The compiled engine: turns Python arguments into kernel calls and their answers into Decisions; it holds no maths.
+# cython: embedsignature=True, embedsignature.format=clinic, auto_pickle=False, wraparound=False, cdivision=True
+"""The compiled module: turns Python arguments into kernel calls and their answers into Decisions; it holds no maths.
 
 Private but for what `fastlimit` re-exports and what `_core.pxd` names for `cimport`.
 """
@@ -10,30 +9,39 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
 from cpython.tuple cimport PyTuple_GET_ITEM
-from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy
+from libc.stdint cimport int64_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memchr, memcpy
 
-from ._kernel.answer cimport Answer, answer, combine
+from ._kernel.answer cimport Answer
 from ._kernel.arguments cimport any_cost, hash_key, settled_cost
-from ._kernel.atomics cimport load_relaxed, load_relaxed_i64, prefetch, publish_u32, store_relaxed, store_relaxed_i64
-from ._kernel.build cimport build_table, free_table, limit_of, table_bytes
+from ._kernel.atomics cimport load_relaxed, load_relaxed_i64, prefetch, store_relaxed, store_relaxed_i64
+from ._kernel.build cimport build_table, limit_of
 from ._kernel.clock cimport clock_now, counter_trusted, start_clock, system_clock
-from ._kernel.counters cimport STRIPES, Stripe, count, total
-from ._kernel.decide cimport CHARGE, DEBIT, DONE, PEEK, REFUND, RESET, Operation, Trace, count_keys, decide, operate, sweep
+from ._kernel.counters cimport count
+from ._kernel.decide cimport CHARGE, DEBIT, PEEK, REFUND, RESET, Operation
+from ._kernel.engine cimport (
+    MAX_LIMITS, PREFETCH_AHEAD, Engine, Totals, admit_batch, admit_key, change_limit, charge_key, close_engine,
+    combine_all, open_engine, operate_key, prepare, totals,
+)
 from ._kernel.hashing cimport Hash, is_same_key
-from ._kernel.pages cimport map_pages, unmap_pages
 from ._kernel.seconds cimport clock_ns, nanoseconds, seconds_rounded_up
-from ._kernel.sketch cimport ENTRIES, Sketch, name_of, note
+from ._kernel.sketch cimport ENTRIES, name_of, note
 from ._kernel.slot cimport Slot
-from ._kernel.table cimport VERSIONS, Header, Table, prefetch_home
 from ._kernel.together cimport Charge, charge_all
+from .algorithms.outcome cimport Limit
 
 from os import urandom
 
+cdef extern from *:
+    """
+    #if defined(__x86_64__) && !defined(__GCC_HAVE_SYNC_COMPARE_AND_SWAP_16)
+    #error "compile with -mcx16: without it a 16-byte compare-and-swap would call a library that may hide a lock"
+    #endif
+    """
+
 cdef enum:
     MAX_ACQUIRE = 8
-    PREFETCH_AHEAD = 16
     NOGIL_FROM = 32  # keys in a batch from which releasing the GIL pays
 
 start_clock(counter_trusted())
@@ -176,45 +184,63 @@ cdef class ManualClock:
         raise TypeError("a ManualClock cannot be pickled or copied: limiters read this very one")
 
 
-# ---- engines
+# ---- limiters
 
-cdef class Engine:
-    """The compiled part of `fastlimit.Limiter`, which documents it.
+cdef object make_plan = None
+cdef object make_stats = None
 
-    Takes `fastlimit.limits.Parameters`, one per limit, and the names of the limits.
+
+def install(plan, stats):
+    """What a Limiter needs that is written in Python: `fastlimit.limiter` brings it."""
+    global make_plan, make_stats
+    make_plan = plan
+    make_stats = stats
+
+
+cdef class Limiter:
+    """Enforces one or several limits on keys, in this process.
+
+    limit      a text ("100/s burst 200", "10/s; 1000/h"), a limit object, or a list of them: all must allow a call
+    name       what Decisions and statistics call it; with several limits, `name[i]`; default: the limit's text
+    max_keys   keys that may owe at once, 1 to 2^30; 43 bytes each, touched as they come (default 65,536: 2.8 MB). A
+               key finds no place a little earlier: when all are in use, one in 1,200
+    when_full  for keys without a place: "share" common buckets (default), "deny" or "allow" them; keys that owe stay
+    clock      a ManualClock from `fastlimit.testing`, or None for the system's
+    top        whether refused keys are remembered for `top()`
+
+    Raises InvalidLimit for limits that cannot be read or enforced, ValueError and TypeError for other arguments,
+    MemoryError if the table cannot be mapped.
+
+    Thread-safety: every method may be called from any thread, and from signal handlers; calls take no lock but `update`.
+    A child process starts with a copy of what its parent knew, and goes its own way.
     """
 
     def __cinit__(self):
-        self.clock = &system_clock
+        self.core.clock = &system_clock
 
-    def __init__(self, tuple parameters not None, list names not None, *, int64_t max_keys, uint32_t when_full,
-                 ManualClock clock=None, bint top=True):
-        if self.limit_count:
+    def __init__(self, limit, *, name=None, max_keys=65_536, when_full="share", clock=None, top=True):
+        if self.core.limit_count:
             raise RuntimeError("this limiter is built already; make another one")
-        self.names = names
+        plan = make_plan(limit, name, max_keys, when_full, clock, top)
+        self.limits = plan.limits
+        self.name = name
+        self.names = list(plan.names)
         self.max_keys = max_keys
-        self.manual_clock = clock
+        self.clock = clock
+        self.changing = plan.lock
+        random = urandom(sizeof(self.core.secret))
+        memcpy(self.core.secret, PyBytes_AS_STRING(random), sizeof(self.core.secret))
         if clock is not None:
-            self.clock = &clock.cell
-        random = urandom(sizeof(self.secret))
-        memcpy(self.secret, PyBytes_AS_STRING(random), sizeof(self.secret))
-        self.stripes = <Stripe *> map_pages(STRIPES * sizeof(Stripe))
-        if top:
-            self.sketch = <Sketch *> calloc(1, sizeof(Sketch))
-        if self.stripes == NULL or (top and self.sketch == NULL):
+            self.core.clock = &self.clock.cell
+        if not open_engine(&self.core, top):
             raise MemoryError("no memory for a limiter's counters")
-        for i, one in enumerate(parameters):
-            build_table(&self.tables[i], self.clock, one, max_keys, when_full)
-        self.most_cost = least_capacity(parameters)
-        self.limit_count = len(parameters)
+        for i, parameters in enumerate(plan.parameters):
+            build_table(&self.core.tables[<int> i], self.core.clock, parameters, max_keys, plan.when_full)
+        self.core.most_cost = least_capacity(plan.parameters)
+        self.core.limit_count = len(plan.parameters)
 
     def __dealloc__(self):
-        cdef int i
-        for i in range(MAX_LIMITS):
-            free_table(&self.tables[i])
-        if self.stripes != NULL:
-            unmap_pages(self.stripes, STRIPES * sizeof(Stripe))
-        free(self.sketch)
+        close_engine(&self.core)
 
     @cython.always_allow_keywords(False)
     def allow(self, key, /):
@@ -222,11 +248,12 @@ cdef class Engine:
 
         `key` is a str, bytes or a tuple of them, at most 4,096 bytes (TypeError, ValueError).
         """
+        cdef int64_t now = clock_now(self.core.clock)
         cdef Hash hash
         open_call(self, key, &hash)
-        if allow_at(self, &hash, NULL, clock_now(self.clock), 1):
+        if admit_key(&self.core, &hash, NULL, 1, &now):
             return True
-        note(self.sketch, key, &hash)
+        note(self.core.sketch, key, &hash)
         return False
 
     def acquire(self, key, cost=1):
@@ -240,16 +267,19 @@ cdef class Engine:
         return acquire_at(self, key, &hash, NULL, cost)
 
     def peek(self, key, cost=1):
-        """What `acquire(key, cost)` would decide now, consuming nothing: `remaining` is without the call. Returns a Decision."""
+        """What `acquire(key, cost)` would decide now, consuming nothing: `remaining` is without the call.
+
+        Returns a Decision.
+        """
         cdef Hash hash
         open_call(self, key, &hash)
-        return peek_at(self, &hash, cost)
+        return operate_at(self, &hash, PEEK, charged_cost(self, cost))
 
     def refund(self, key, cost=1):
         """Give `cost` units back, never above fresh; always allowed. Returns a Decision with what is left now."""
         cdef Hash hash
         open_call(self, key, &hash)
-        return settle_at(self, &hash, REFUND, cost)
+        return operate_at(self, &hash, REFUND, settled_cost(cost))
 
     def debit(self, key, cost=1):
         """Charge `cost` units after the fact, whether or not there is room, at most one further capacity into debt.
@@ -258,7 +288,7 @@ cdef class Engine:
         """
         cdef Hash hash
         open_call(self, key, &hash)
-        return settle_at(self, &hash, DEBIT, cost)
+        return operate_at(self, &hash, DEBIT, settled_cost(cost))
 
     def reset(self, key):
         """Make `key` fresh again, whatever it owes."""
@@ -277,8 +307,9 @@ cdef class Engine:
         cdef Py_ssize_t size = len(batch)
         cdef bytes verdicts = PyBytes_FromStringAndSize(NULL, size)
         cdef unsigned char *verdict = <unsigned char *> PyBytes_AS_STRING(verdicts)
+        cdef unsigned char *refused
         cdef Hash *hashes = NULL
-        cdef uint64_t *units = NULL
+        cdef int64_t *units = NULL
         cdef Py_ssize_t i
         require_built(self)
         if batch_costs is not None and len(batch_costs) != size:
@@ -286,7 +317,7 @@ cdef class Engine:
         try:
             hashes = <Hash *> malloc((size or 1) * sizeof(Hash))
             if batch_costs is not None:
-                units = <uint64_t *> malloc((size or 1) * sizeof(uint64_t))
+                units = <int64_t *> malloc((size or 1) * sizeof(int64_t))
             if hashes == NULL or (batch_costs is not None and units == NULL):
                 raise MemoryError(f"no memory for a batch of {size} keys")
             hash_batch(self, batch, hashes)
@@ -294,13 +325,14 @@ cdef class Engine:
                 cost_batch(self, batch_costs, units)
             if size >= NOGIL_FROM:
                 with nogil:
-                    decide_batch(self, hashes, units, size, verdict)
+                    admit_batch(&self.core, hashes, units, size, verdict)
             else:
-                decide_batch(self, hashes, units, size, verdict)
-            if self.sketch != NULL:
-                for i in range(size):
-                    if not verdict[i]:
-                        note(self.sketch, <object> PyTuple_GET_ITEM(batch, i), &hashes[i])
+                admit_batch(&self.core, hashes, units, size, verdict)
+            refused = <unsigned char *> memchr(verdict, 0, size)
+            while refused != NULL:
+                i = refused - verdict
+                note(self.core.sketch, <object> PyTuple_GET_ITEM(batch, i), &hashes[i])
+                refused = <unsigned char *> memchr(refused + 1, 0, size - i - 1)
         finally:
             free(hashes)
             free(units)
@@ -320,178 +352,102 @@ cdef class Engine:
             raise ValueError(f"n must be an int of 0 or more, not {n!r}")
         cdef int i
         found = []
-        if self.sketch != NULL:
+        if self.core.sketch != NULL:
             for i in range(ENTRIES):
-                if self.sketch.entries[i].count:
-                    found.append((name_of(&self.sketch.entries[i]), self.sketch.entries[i].count))
+                if self.core.sketch.entries[i].count:
+                    found.append((name_of(&self.core.sketch.entries[i]), self.core.sketch.entries[i].count))
         found.sort(key=lambda pair: pair[1], reverse=True)
         return found[:n]
 
-    def _counts(self):
-        """(allowed, denied, keys, full_events, clamped_debits, lost_on_full, table_bytes)"""
-        cdef Stripe sum
-        cdef uint64_t keys = 0, full = 0, clamped = 0, lost = 0, size = 0
+    def update(self, limit):
+        """Change the numbers while calls go on: every key keeps what it owes, at most twice the new capacity.
+
+        A bucket keeps its debt in tokens; a window keeps its count, in the window of now if its length changed. Number and
+        algorithms must stay (InvalidLimit): build another limiter for others. Threads that decide meanwhile decide by the
+        old numbers or by the new ones. Concurrent updates wait for each other.
+        """
+        cdef Limit one
         cdef int i
         require_built(self)
-        sum = total(self.stripes)
-        with nogil:
-            for i in range(self.limit_count):
-                keys = max(keys, count_keys(&self.tables[i]))
-                full += load_relaxed(&self.tables[i].header.full_events)
-                clamped += load_relaxed(&self.tables[i].header.clamped_debits)
-                lost += load_relaxed(&self.tables[i].header.lost_on_full)
-                size += table_bytes(self.tables[i].slot_count)
-        return sum.allowed, sum.denied, keys, full, clamped, lost, size
+        with self.changing:
+            plan = make_plan(limit, self.name, self.max_keys, "share", self.clock, True, self.limits)
+            for i in range(self.core.limit_count):
+                one = limit_of(plan.parameters[i])
+                with nogil:
+                    change_limit(&self.core, i, &one)
+                self.names[i] = plan.names[i]
+            store_relaxed(&self.core.most_cost, least_capacity(plan.parameters))
+            self.limits = plan.limits
 
-    def _update(self, tuple parameters not None, list names not None):
-        """Put other numbers under the same algorithms; the caller has checked them and holds a lock."""
-        cdef Header *header
-        cdef uint32_t version
+    def stats(self):
+        """Totals so far, as an immutable Stats; counts the keys by a scan of the table."""
+        cdef Totals sum
         require_built(self)
-        for i, one in enumerate(parameters):
-            header = self.tables[i].header
-            version = (header.version + 1) % VERSIONS
-            header.limits[version] = limit_of(one)
-            publish_u32(&header.version, version)
-            with nogil:
-                sweep(&self.tables[i])
-            self.names[i] = names[i]
-        store_relaxed(&self.most_cost, least_capacity(parameters))
+        with nogil:
+            sum = totals(&self.core)
+        return make_stats(
+            self.name, sum.calls.allowed, sum.calls.denied, sum.keys, self.max_keys, sum.full_events, sum.clamped_debits,
+            sum.lost_on_full, sum.table_bytes,
+        )
+
+    def __repr__(self):
+        name = "" if self.name is None else f", name={self.name!r}"
+        return f"<Limiter {'; '.join(map(str, self.limits or ()))!r}{name}>"
 
     def __reduce__(self):
         raise TypeError("a limiter cannot be pickled or copied: its buckets live in this process; build one from its limits")
 
 
-cdef uint64_t least_capacity(tuple parameters) except? 0:
+cdef int64_t least_capacity(tuple parameters) except -1:
     return min([one.capacity for one in parameters])
 
 
-cdef int require_built(Engine self) except -1:
-    if self.limit_count == 0:
+cdef int require_built(Limiter self) except -1:
+    if self.core.limit_count == 0:
         raise RuntimeError("this limiter is not built: its __init__ was not called")
     return 0
 
 
 # ---- one call
 
-cdef inline int open_call(Engine self, object key, Hash *hash) except -1:
-    if self.limit_count == 0:
+cdef inline int open_call(Limiter self, object key, Hash *hash) except -1:
+    if self.core.limit_count == 0:
         require_built(self)
-    hash_key(key, self.secret, hash)
-    prefetch_home(&self.tables[0], hash)
-    return 0
+    return hash_key(key, self.core.secret, hash)
 
 
-cdef inline int64_t charged_cost(Engine self, object cost) except -1:
+cdef inline int64_t charged_cost(Limiter self, object cost) except -1:
     """A cost that the limits can grant."""
     cdef int64_t value = any_cost(cost)
-    if <uint64_t> value > load_relaxed(&self.most_cost):
+    if <uint64_t> value > load_relaxed(&self.core.most_cost):
         raise CostExceedsLimit(
-            f"cost {cost} is above what {' and '.join(self.names)} can ever grant, {load_relaxed(&self.most_cost)};"
-            " split the call or raise the limit"
+            f"cost {cost} is above what {' and '.join(self.names)} can ever grant,"
+            f" {load_relaxed(&self.core.most_cost)}; split the call or raise the limit"
         )
     return value
 
 
-cdef inline bint allow_one(Table *table, const Hash *hash, Slot **hint, int64_t now, uint64_t cost) noexcept nogil:
-    cdef Trace quick, full
-    return decide(table, hash, hint, cost, now, &quick, &full) == DONE
-
-
-cdef bint allow_several(Engine self, const Hash *hash, Slot **hints, int64_t now, uint64_t cost) noexcept nogil:
-    cdef Charge[MAX_LIMITS] charges
-    prepare(self, hash, hints, cost, charges)
-    return charge_prepared(self, hints, charges, now)
-
-
-cdef inline bint charge_prepared(Engine self, Slot **hints, Charge *charges, int64_t now) noexcept nogil:
-    cdef bint allowed = charge_all(charges, self.limit_count, now)
-    cdef int i
-    if hints != NULL:
-        for i in range(self.limit_count):
-            hints[i] = charges[i].slot
-    return allowed
-
-
-cdef inline bint allow_at(Engine self, const Hash *hash, Slot **hints, int64_t now, uint64_t cost) noexcept nogil:
-    """Decide and count, for a bool."""
-    cdef bint allowed
-    if self.limit_count == 1:
-        allowed = allow_one(&self.tables[0], hash, hints, now, cost)
-    else:
-        allowed = allow_several(self, hash, hints, now, cost)
-    count(self.stripes, allowed, not allowed)
-    return allowed
-
-
-cdef inline void prepare(Engine self, const Hash *hash, Slot **hints, uint64_t cost, Charge *charges) noexcept nogil:
-    cdef int i
-    for i in range(self.limit_count):
-        charges[i].table = &self.tables[i]
-        charges[i].key = hash[0]
-        charges[i].cost = cost
-        charges[i].slot = hints[i] if hints != NULL else NULL
-
-
-cdef Decision acquire_at(Engine self, object key, const Hash *hash, Slot **hints, object cost):
+cdef Decision acquire_at(Limiter self, object key, const Hash *hash, Slot **hints, object cost):
     """Charge, count, and remember who was refused."""
-    cdef Charge[MAX_LIMITS] charges
-    cdef Trace trace
     cdef Answer whole
     cdef int binding
-    cdef Decision decision
-    cdef uint64_t units = charged_cost(self, cost)
-    cdef int64_t now = clock_now(self.clock)
+    cdef int64_t units = charged_cost(self, cost)
     if units == 0:
         return operate_at(self, hash, PEEK, 0)
-    if self.limit_count == 1:
-        decide(&self.tables[0], hash, hints, units, now, &trace, &trace)
-        decision = decision_of(answer(&self.tables[0], &trace, CHARGE), <str> self.names[0])
-    else:
-        prepare(self, hash, hints, units, charges)
-        charge_prepared(self, hints, charges, now)
-        binding = combine_all(charges, self.limit_count, CHARGE, &whole)
-        decision = decision_of(whole, <str> self.names[binding])
-    count(self.stripes, decision.allowed, not decision.allowed)
-    if not decision.allowed:
-        note(self.sketch, key, hash)
-    return decision
+    binding = charge_key(&self.core, hash, hints, units, clock_now(self.core.clock), CHARGE, &whole)
+    if not whole.allowed:
+        note(self.core.sketch, key, hash)
+    return decision_of(whole, <str> self.names[binding])
 
 
-cdef Decision peek_at(Engine self, const Hash *hash, object cost):
-    return operate_at(self, hash, PEEK, charged_cost(self, cost))
-
-
-cdef Decision settle_at(Engine self, const Hash *hash, Operation operation, object cost):
-    """A debit or a refund; of nothing, a look."""
-    cdef uint64_t units = settled_cost(cost)
-    return operate_at(self, hash, operation if units else PEEK, units)
-
-
-cdef Decision operate_at(Engine self, const Hash *hash, Operation operation, uint64_t cost):
-    """An operation on every limit of a key that is no charge and is not counted."""
-    cdef Charge[MAX_LIMITS] charges
+cdef Decision operate_at(Limiter self, const Hash *hash, Operation operation, int64_t cost):
+    """An operation that is no charge; giving back or debiting nothing is a look."""
     cdef Answer whole
-    cdef int64_t now = clock_now(self.clock)
-    cdef int i
-    for i in range(self.limit_count):
-        charges[i].table = &self.tables[i]
-        operate(&self.tables[i], hash, operation, cost, now, &charges[i].trace)
-    i = combine_all(charges, self.limit_count, operation, &whole)
-    return decision_of(whole, <str> self.names[i])
-
-
-cdef inline int combine_all(const Charge *charges, int number, Operation operation, Answer *whole) noexcept nogil:
-    """One answer from several tables' traces. Returns the number of the binding one."""
-    cdef Answer one
-    cdef int binding = 0
-    cdef int i
-    whole[0] = answer(charges[0].table, &charges[0].trace, operation)
-    for i in range(1, number):
-        one = answer(charges[i].table, &charges[i].trace, operation)
-        if combine(whole, &one):
-            binding = i
-    return binding
+    cdef int binding
+    if cost == 0 and operation != RESET:
+        operation = PEEK
+    binding = operate_key(&self.core, hash, cost, clock_now(self.core.clock), operation, &whole)
+    return decision_of(whole, <str> self.names[binding])
 
 
 # ---- batches
@@ -502,56 +458,31 @@ cdef tuple batch_of(object given, str what):
     return tuple(given)
 
 
-cdef int hash_batch(Engine self, tuple batch, Hash *hashes) except -1:
+cdef int hash_batch(Limiter self, tuple batch, Hash *hashes) except -1:
     """Two cache lines of each key are asked for ahead of its turn: the header, and where a short text may end."""
     cdef Py_ssize_t size = len(batch)
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i = 0
     cdef const char *ahead
-    for i in range(size):
-        if i + PREFETCH_AHEAD < size:
-            ahead = <const char *> PyTuple_GET_ITEM(batch, i + PREFETCH_AHEAD)
-            prefetch(ahead)
-            prefetch(ahead + 64)
-        try:
-            hash_key(<object> PyTuple_GET_ITEM(batch, i), self.secret, &hashes[i])
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"keys[{i}]: {error}") from None
+    try:
+        for i in range(size):
+            if i + PREFETCH_AHEAD < size:
+                ahead = <const char *> PyTuple_GET_ITEM(batch, i + PREFETCH_AHEAD)
+                prefetch(ahead)
+                prefetch(ahead + 64)
+            hash_key(<object> PyTuple_GET_ITEM(batch, i), self.core.secret, &hashes[i])
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"keys[{i}]: {error}") from None
     return 0
 
 
-cdef int cost_batch(Engine self, tuple costs, uint64_t *units) except -1:
-    cdef Py_ssize_t i
-    for i in range(len(costs)):
-        try:
+cdef int cost_batch(Limiter self, tuple costs, int64_t *units) except -1:
+    cdef Py_ssize_t i = 0
+    try:
+        for i in range(len(costs)):
             units[i] = charged_cost(self, <object> PyTuple_GET_ITEM(costs, i))
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"costs[{i}]: {error}") from None
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"costs[{i}]: {error}") from None
     return 0
-
-
-cdef void decide_batch(
-    Engine self, const Hash *hashes, const uint64_t *units, Py_ssize_t size, unsigned char *verdicts
-) noexcept nogil:
-    cdef Table *table = &self.tables[0]
-    cdef int64_t now = clock_now(self.clock)
-    cdef uint64_t cost = 1
-    cdef Py_ssize_t allowed = 0
-    cdef Py_ssize_t i
-    for i in range(min(size, PREFETCH_AHEAD)):
-        prefetch_home(table, &hashes[i])
-    for i in range(size):
-        if i + PREFETCH_AHEAD < size:
-            prefetch_home(table, &hashes[i + PREFETCH_AHEAD])
-        if units != NULL:
-            cost = units[i]
-        if cost == 0:
-            verdicts[i] = True
-        elif self.limit_count == 1:
-            verdicts[i] = allow_one(table, &hashes[i], NULL, now, cost)
-        else:
-            verdicts[i] = allow_several(self, &hashes[i], NULL, now, cost)
-        allowed += verdicts[i]
-    count(self.stripes, allowed, size - allowed)
 
 
 # ---- handles
@@ -565,17 +496,18 @@ cdef class Bucket:
     Thread-safety: as the limiter's; share one handle, or make one per thread.
     """
 
-    def __cinit__(self, Engine limiter not None, key):
+    def __cinit__(self, Limiter limiter not None, key):
         require_built(limiter)
-        hash_key(key, limiter.secret, &self.hash)
+        hash_key(key, limiter.core.secret, &self.hash)
         self.limiter = limiter
         self.key = key
 
     def allow(self):
         """As `Limiter.allow`."""
-        if allow_at(self.limiter, &self.hash, self.slots, clock_now(self.limiter.clock), 1):
+        cdef int64_t now = clock_now(self.limiter.core.clock)
+        if admit_key(&self.limiter.core, &self.hash, self.slots, 1, &now):
             return True
-        note(self.limiter.sketch, self.key, &self.hash)
+        note(self.limiter.core.sketch, self.key, &self.hash)
         return False
 
     def acquire(self, cost=1):
@@ -584,15 +516,15 @@ cdef class Bucket:
 
     def peek(self, cost=1):
         """As `Limiter.peek`."""
-        return peek_at(self.limiter, &self.hash, cost)
+        return operate_at(self.limiter, &self.hash, PEEK, charged_cost(self.limiter, cost))
 
     def refund(self, cost=1):
         """As `Limiter.refund`."""
-        return settle_at(self.limiter, &self.hash, REFUND, cost)
+        return operate_at(self.limiter, &self.hash, REFUND, settled_cost(cost))
 
     def debit(self, cost=1):
         """As `Limiter.debit`."""
-        return settle_at(self.limiter, &self.hash, DEBIT, cost)
+        return operate_at(self.limiter, &self.hash, DEBIT, settled_cost(cost))
 
     def reset(self):
         """As `Limiter.reset`."""
@@ -608,20 +540,20 @@ cdef class Bucket:
 cdef bint bucket_allow(Bucket bucket, int64_t now, uint64_t cost) noexcept nogil:
     if cost == 0:
         return True
-    if cost > load_relaxed(&bucket.limiter.most_cost):
-        count(bucket.limiter.stripes, 0, 1)
+    if cost > load_relaxed(&bucket.limiter.core.most_cost):
+        count(bucket.limiter.core.stripes, 0, 1)
         return False
-    return allow_at(bucket.limiter, &bucket.hash, bucket.slots, now, cost)
+    return admit_key(&bucket.limiter.core, &bucket.hash, bucket.slots, cost, &now)
 
 
 cdef int64_t bucket_now(Bucket bucket) noexcept nogil:
-    return clock_now(bucket.limiter.clock)
+    return clock_now(bucket.limiter.core.clock)
 
 
 # ---- several limiters
 
 cdef struct Member:  # of an acquire_all: one limiter and one key, both kept alive by the caller's triples
-    PyObject *engine
+    PyObject *limiter
     PyObject *key
     Hash hash
     int64_t cost
@@ -640,6 +572,7 @@ def acquire_all(triples):
     cdef tuple given = tuple(triples)
     cdef Answer whole
     cdef int binding, i = 0, number = 0, member_count = 0
+    members[0].limiter = NULL
     if not 1 <= len(given) <= MAX_ACQUIRE:
         raise ValueError(f"acquire_all takes from 1 to {MAX_ACQUIRE} triples (limiter, key, cost), not {len(given)}")
     try:
@@ -649,51 +582,51 @@ def acquire_all(triples):
         raise type(error)(f"triples[{i}]: {error}") from None
     for i in range(member_count):
         members[i].first = number
-        prepare(<Engine> members[i].engine, &members[i].hash, NULL, members[i].cost, &charges[number])
-        number += (<Engine> members[i].engine).limit_count
-    charge_all(charges, number, clock_now((<Engine> members[0].engine).clock))
+        prepare(&(<Limiter> members[i].limiter).core, &members[i].hash, NULL, members[i].cost, &charges[number])
+        number += (<Limiter> members[i].limiter).core.limit_count
+    charge_all(charges, number, clock_now((<Limiter> members[0].limiter).core.clock))
     binding = combine_all(charges, number, CHARGE, &whole)
     for i in range(member_count):
         count_member(&members[i], charges, whole.allowed)
     i = member_count - 1
     while members[i].first > binding:
         i -= 1
-    return decision_of(whole, <str> (<Engine> members[i].engine).names[binding - members[i].first])
+    return decision_of(whole, <str> (<Limiter> members[i].limiter).names[binding - members[i].first])
 
 
 cdef int add_member(object triple, Member *members, int member_count) except -1:
     """Add a triple to those before it: to the one with the same limiter and key, or as one more. Returns how many there are."""
-    cdef Engine engine
+    cdef Limiter limiter
     cdef Member *member = &members[member_count]
     cdef int i
     if not isinstance(triple, tuple) or len(<tuple> triple) != 3:
         raise TypeError(f"must be a tuple (limiter, key, cost), not {triple!r}")
-    if not isinstance((<tuple> triple)[0], Engine):
+    if not isinstance((<tuple> triple)[0], Limiter):
         raise TypeError(f"must begin with a Limiter, not {type(triple[0]).__name__}")
-    engine = <Engine> (<tuple> triple)[0]
-    member.engine = <PyObject *> engine
+    limiter = <Limiter> (<tuple> triple)[0]
+    member.limiter = <PyObject *> limiter
     member.key = PyTuple_GET_ITEM(triple, 1)
-    open_call(engine, <object> member.key, &member.hash)
-    member.cost = charged_cost(engine, (<tuple> triple)[2])
-    if engine.clock != (<Engine> members[0].engine).clock:
+    open_call(limiter, <object> member.key, &member.hash)
+    member.cost = charged_cost(limiter, (<tuple> triple)[2])
+    if limiter.core.clock != (<Limiter> members[0].limiter).core.clock:
         raise ValueError("its limiter has another clock than the first one; give both the same clock")
     for i in range(member_count):
-        if members[i].engine == member.engine and is_same_key(&members[i].hash, &member.hash):
-            members[i].cost = charged_cost(engine, members[i].cost + <object> member.cost)
+        if members[i].limiter == member.limiter and is_same_key(&members[i].hash, &member.hash):
+            members[i].cost = charged_cost(limiter, members[i].cost + <object> member.cost)
             return member_count
     return member_count + 1
 
 
 cdef int count_member(const Member *member, const Charge *charges, bint admitted) except -1:
     """An admitted call counts on every limiter, a refused one on those that refused it; a peek counts on none."""
-    cdef Engine engine = <Engine> member.engine
+    cdef Limiter limiter = <Limiter> member.limiter
     cdef bint refused = False
     cdef int i
-    for i in range(member.first, member.first + engine.limit_count):
+    for i in range(member.first, member.first + limiter.core.limit_count):
         refused = refused or not charges[i].trace.allowed
     if member.cost and admitted:
-        count(engine.stripes, 1, 0)
+        count(limiter.core.stripes, 1, 0)
     elif refused:
-        count(engine.stripes, 0, 1)
-        note(engine.sketch, <object> member.key, &member.hash)
+        count(limiter.core.stripes, 0, 1)
+        note(limiter.core.sketch, <object> member.key, &member.hash)
     return 0

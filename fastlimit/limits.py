@@ -34,6 +34,10 @@ class Algorithm(IntEnum):
     FIRST_WINDOW = 3
     SLIDING_WINDOW = 4
 
+    @property
+    def label(self) -> str:
+        return self.name.lower().replace("_", "-")
+
 
 class Parameters(NamedTuple):
     """One limit in integers: what the algorithms read (`fastlimit.algorithms.outcome.Limit`) and how to scale time.

@@ -14,6 +14,18 @@ cdef extern from *:
     #define fl_ready(text) PyUnicode_READY(text)
     #endif
     #define fl_ascii_data(text) ((const unsigned char *)((PyASCIIObject *)(text) + 1))
+
+    /* The value of an int of one digit, without a call; -1 for anything else, negative ones included. */
+    static inline int64_t fl_small_int(PyObject *number) {
+        if (!PyLong_CheckExact(number)) return -1;
+    #if PY_VERSION_HEX >= 0x030C0000
+        if (!PyUnstable_Long_IsCompact((PyLongObject *)number)) return -1;
+        return PyUnstable_Long_CompactValue((PyLongObject *)number);
+    #else
+        if (Py_SIZE(number) == 1) return ((PyLongObject *)number)->ob_digit[0];
+        return Py_SIZE(number) == 0 ? 0 : -1;
+    #endif
+    }
     """
     bint PyUnicode_IS_COMPACT_ASCII(object text)
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
@@ -21,6 +33,7 @@ cdef extern from *:
     const void *PyUnicode_DATA(object text)
     int ready_text "fl_ready"(object text) except -1
     const unsigned char *ascii_data "fl_ascii_data"(object text)
+    int64_t small_int "fl_small_int"(object number)
 
 cdef enum:
     MAX_KEY_BYTES = 4096
@@ -76,6 +89,11 @@ cdef inline int hash_part(object part, uint64_t seed, const uint64_t *secret, Ha
 
 cdef inline int64_t any_cost(object cost) except -1:
     """A cost of 0 or more; 2^63 - 1 for any above that."""
+    cdef int64_t value = small_int(cost)
+    return value if value >= 0 else any_other_cost(cost)
+
+
+cdef inline int64_t any_other_cost(object cost) except -1:
     cdef int overflow = 0
     cdef int64_t value
     if not isinstance(cost, int) or isinstance(cost, bool):

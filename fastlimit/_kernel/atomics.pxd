@@ -24,9 +24,6 @@ cdef extern from * nogil:
     #if !defined(__BYTE_ORDER__) || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
     #error "fastlimit needs a little-endian machine"
     #endif
-    #if defined(__x86_64__) && !defined(__GCC_HAVE_SYNC_COMPARE_AND_SWAP_16)
-    #error "compile with -mcx16: without it a 16-byte compare-and-swap would call a library that may hide a lock"
-    #endif
 
     typedef unsigned __int128 fl_u128 __attribute__((may_alias));
 

@@ -103,6 +103,7 @@ cdef extern from * nogil:
     /* Counter and system clock at one instant: of three attempts the one least disturbed. */
     static inline uint64_t fl_sample(int64_t *now) {
         uint64_t narrowest = UINT64_MAX, middle = 0;
+        *now = 0;
         for (int i = 0; i < 3; i++) {
             uint64_t before = fl_counter();
             int64_t ns = fl_gettime(FL_CLOCK);

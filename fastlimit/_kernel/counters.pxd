@@ -15,7 +15,6 @@ cdef extern from * nogil:
     """
     #include <pthread.h>
 
-    #define FL_SHARED_STRIPE 63
     typedef struct __attribute__((aligned(64))) { uint64_t allowed, denied; } fl_stripe;
 
     #if defined(__GLIBC__)
@@ -23,8 +22,8 @@ cdef extern from * nogil:
     #else
     #define FL_THREAD_LOCAL static __thread
     #endif
-    FL_THREAD_LOCAL int fl_own_stripe;   /* stripe + 1; 0: none yet */
-    static uint64_t fl_stripes_taken;
+    FL_THREAD_LOCAL int fl_own_stripe;   /* stripe + 1; 0: not asked for yet; -1: the shared one */
+    static uint64_t fl_stripes_taken;    /* a bit for each stripe that a thread owns */
     static pthread_key_t fl_stripe_key;
     static pthread_once_t fl_stripe_once = PTHREAD_ONCE_INIT;
 
@@ -35,41 +34,40 @@ cdef extern from * nogil:
     static void fl_make_stripe_key(void) { pthread_key_create(&fl_stripe_key, fl_return_stripe); }
 
     static __attribute__((noinline, unused)) int fl_take_stripe(void) {
-        pthread_once(&fl_stripe_once, fl_make_stripe_key);
         uint64_t taken = __atomic_load_n(&fl_stripes_taken, __ATOMIC_ACQUIRE);
-        int stripe = FL_SHARED_STRIPE;
+        pthread_once(&fl_stripe_once, fl_make_stripe_key);
+        fl_own_stripe = -1;
         while (~taken << 1) {  /* one of the first 63 is free */
-            stripe = __builtin_ctzll(~taken);
+            int stripe = __builtin_ctzll(~taken);
             if (__atomic_compare_exchange_n(&fl_stripes_taken, &taken, taken | UINT64_C(1) << stripe, 0,
                                             __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
                 pthread_setspecific(fl_stripe_key, (void *)(intptr_t)(stripe + 1));
+                fl_own_stripe = stripe + 1;
                 break;
             }
-            stripe = FL_SHARED_STRIPE;
         }
-        fl_own_stripe = stripe + 1;
-        return stripe;
+        return fl_own_stripe;
     }
-    static inline int fl_stripe_index(void) { return fl_own_stripe ? fl_own_stripe - 1 : fl_take_stripe(); }
     """
-    enum: SHARED_STRIPE "FL_SHARED_STRIPE"
-
     ctypedef struct Stripe "fl_stripe":
         uint64_t allowed
         uint64_t denied
 
-    int own_stripe "fl_stripe_index"() noexcept
+    int own_stripe "fl_own_stripe"
+    int take_stripe "fl_take_stripe"() noexcept
 
 
 cdef inline void count(Stripe *stripes, uint64_t allowed, uint64_t denied) noexcept nogil:
-    cdef int index = own_stripe()
-    cdef Stripe *stripe = &stripes[index]
-    if index == SHARED_STRIPE:
-        add(&stripe.allowed, allowed)
-        add(&stripe.denied, denied)
+    cdef Stripe *stripe
+    if own_stripe <= 0 and (own_stripe < 0 or take_stripe() < 0):
+        add(&stripes[STRIPES - 1].allowed, allowed)
+        add(&stripes[STRIPES - 1].denied, denied)
         return
-    store_relaxed(&stripe.allowed, load_relaxed(&stripe.allowed) + allowed)
-    store_relaxed(&stripe.denied, load_relaxed(&stripe.denied) + denied)
+    stripe = &stripes[own_stripe - 1]
+    if allowed:
+        store_relaxed(&stripe.allowed, load_relaxed(&stripe.allowed) + allowed)
+    if denied:
+        store_relaxed(&stripe.denied, load_relaxed(&stripe.denied) + denied)
 
 
 cdef inline Stripe total(const Stripe *stripes) noexcept nogil:

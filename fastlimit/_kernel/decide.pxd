@@ -101,14 +101,15 @@ cdef inline Result evaluate(
     Table *table, Slot *slot, const Word *word, uint64_t cost, int64_t now, Trace *trace
 ) noexcept nogil:
     """What charging would do, without doing it. LOST if this is not the common case, or a refusal that is out of date."""
+    cdef State state = state_of(word)
     begin(table, trace, cost, now)
-    trace.before = state_of(word)
+    trace.before = state
     if word.lo >> VERSION_SHIFT != trace.version:
         return LOST
-    if trace.limit.epoch and fixed_window.is_ahead(&trace.before, trace.now, trace.limit):
+    if trace.limit.epoch and fixed_window.is_ahead(&state, trace.now, trace.limit):
         return LOST
-    trace.after = trace.before
-    trace.allowed = dispatch.step(&trace.after, trace.now, cost, trace.limit)
+    trace.allowed = dispatch.step(&state, trace.now, cost, trace.limit)
+    trace.after = state
     if trace.allowed:
         return DONE
     return REFUSED if load_acquire(&slot.hi) == word.hi else LOST
@@ -129,25 +130,46 @@ cdef inline Slot *look_up(Table *table, const Hash *key, Slot **hint, Word *word
     return slot
 
 
-cdef inline Result decide(
-    Table *table, const Hash *key, Slot **hint, uint64_t cost, int64_t now, Trace *quick, Trace *full
-) noexcept nogil:
-    """Charge `cost`, which is above 0 and not above what the limit can ever grant.
+cdef inline void note_denied(Slot *slot) noexcept nogil:
+    store_relaxed_u32(&slot.denied, load_relaxed_u32(&slot.denied) + 1)
 
-    The common case is traced in `quick`, any other in `full`. Who wants a report gives one trace for both; who does not
-    gives two, and the compiler keeps the quick one, which then nobody reads, in registers.
-    """
+
+cdef inline Result decide(
+    Table *table, const Hash *key, Slot **hint, uint64_t cost, int64_t now, Trace *trace
+) noexcept nogil:
+    """Charge `cost`, which is above 0 and not above what the limit can ever grant."""
     cdef Word word
     cdef Slot *slot = look_up(table, key, hint, &word)
     cdef Result result
     if slot != NULL:
-        result = evaluate(table, slot, &word, cost, now, quick)
-        if result == DONE and commit(slot, &word, quick, key.tag):
+        result = evaluate(table, slot, &word, cost, now, trace)
+        if result == DONE and commit(slot, &word, trace, key.tag):
             return DONE
         if result == REFUSED:
-            store_relaxed_u32(&slot.denied, load_relaxed_u32(&slot.denied) + 1)
+            note_denied(slot)
             return REFUSED
-    return operate(table, key, CHARGE, cost, now, full)
+    return operate(table, key, CHARGE, cost, now, trace)
+
+
+cdef inline bint admit(Table *table, const Hash *key, Slot **hint, uint64_t cost, int64_t *now) noexcept nogil:
+    """`decide` for those who want no report: the trace of the common case is its own, so it stays in registers.
+
+    `now` is brought forward if the clock had to be read again: what follows in a batch must not be earlier.
+    """
+    cdef Trace quick, full
+    cdef Word word
+    cdef Slot *slot = look_up(table, key, hint, &word)
+    cdef Result result
+    if slot != NULL:
+        result = evaluate(table, slot, &word, cost, now[0], &quick)
+        if result == DONE and commit(slot, &word, &quick, key.tag):
+            return True
+        if result == REFUSED:
+            note_denied(slot)
+            return False
+    result = operate(table, key, CHARGE, cost, now[0], &full)
+    now[0] = max(now[0], full.now_ns)
+    return result == DONE
 
 
 # ---- any operation, whatever happens

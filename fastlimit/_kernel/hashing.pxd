@@ -29,7 +29,7 @@ cdef extern from * nogil:
     }
 
     /* `kind` tells texts, bytes and tuples apart; it is mixed where no key reaches, or a key could imitate it. */
-    static inline fl_hash fl_hash_bytes(const unsigned char *p, size_t length, unsigned kind, uint64_t seed,
+    static inline __attribute__((always_inline)) fl_hash fl_hash_bytes(const unsigned char *p, size_t length, unsigned kind, uint64_t seed,
                                         const uint64_t *secret) {
         uint64_t a, b, state = secret[0] ^ seed, meta = (uint64_t)length ^ (uint64_t)kind << 56;
         if (length > 16) {

@@ -20,7 +20,14 @@ cdef inline uint64_t units_at(int64_t now, int64_t base, Clock *clock, const Lim
     cdef uint64_t elapsed
     if limit.epoch:
         return <uint64_t> (now + clock_wall_offset(clock)) + limit.offset
-    elapsed = <uint64_t> now - <uint64_t> base if now > base else 0
+    elapsed = <uint64_t> now - <uint64_t> base
+    if elapsed <= MAX_UNITS and limit.multiplier == 0:
+        return elapsed
+    return scaled_units(now, base, limit)
+
+
+cdef inline uint64_t scaled_units(int64_t now, int64_t base, const Limit *limit) noexcept nogil:
+    cdef uint64_t elapsed = <uint64_t> now - <uint64_t> base if now > base else 0
     if limit.multiplier:
         elapsed = high_product(elapsed, limit.multiplier)
     return elapsed if elapsed < MAX_UNITS else MAX_UNITS

@@ -46,14 +46,11 @@ cdef struct Sketch:
 
 
 cdef inline Entry *entry_of(Sketch *sketch, uint64_t id) noexcept nogil:
-    """The entry of a key, NULL if it has none."""
-    cdef uint8_t *hint = &sketch.hints[id % HINTS]
+    """The entry of a key, NULL if it has none; sets its hint."""
     cdef int i
-    if sketch.entries[hint[0]].id == id:
-        return &sketch.entries[hint[0]]
     for i in range(ENTRIES):
         if sketch.entries[i].id == id:
-            hint[0] = <uint8_t> i
+            sketch.hints[id % HINTS] = <uint8_t> i
             return &sketch.entries[i]
     return NULL
 
@@ -76,20 +73,28 @@ cdef inline int note(Sketch *sketch, object key, const Hash *hash) except -1:
     cdef Entry *entry
     if sketch == NULL or not try_lock(&sketch.lock):
         return 0
-    entry = entry_of(sketch, id)
-    if entry != NULL:
+    entry = &sketch.entries[sketch.hints[id % HINTS]]
+    if entry.id == id:
         entry.count += 1
         unlock(&sketch.lock)
         return 0
     try:
+        note_other(sketch, key, id)
+    finally:
+        unlock(&sketch.lock)
+    return 0
+
+
+cdef inline int note_other(Sketch *sketch, object key, uint64_t id) except -1:
+    """The key is not where its hint points: it is another entry, or takes over the smallest."""
+    cdef Entry *entry = entry_of(sketch, id)
+    if entry == NULL:
         name = display_name(key)
         entry = replace_smallest(sketch, id)
         memcpy(entry.name, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name))
         entry.length = <uint8_t> PyBytes_GET_SIZE(name)
         entry.kind = KIND_TUPLE if isinstance(key, tuple) else KIND_BYTES if isinstance(key, bytes) else 1
-        entry.count += 1
-    finally:
-        unlock(&sketch.lock)
+    entry.count += 1
     return 0
 
 

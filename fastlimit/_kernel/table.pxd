@@ -14,6 +14,7 @@ knows an algorithm: whether a word is free is asked of the caller's `IsFree`.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memset
 
 from fastlimit.algorithms.outcome cimport Limit
 from .atomics cimport cas_u64, dekker_fence, load_acquire, prefetch
@@ -25,7 +26,7 @@ from .slot cimport (
 )
 
 cdef enum:
-    WINDOW = 48           # slots from home; at load 0.75 one key in 12,000 finds them all taken
+    WINDOW = 48           # slots from home; with all of max_keys in use (load 0.75) one key in 1,200 finds them taken
     OVERFLOW_SLOTS = 64   # shared by newcomers that find their window full
     VERSIONS = 4          # parameter sets, so that a limit can change under live slots
     CLAIM_ROUNDS = 64     # lost races after which a claim counts as one on a full window
@@ -122,7 +123,7 @@ cdef inline Found scan(Table *table, const Hash *key, int64_t now, IsFree is_fre
     cdef Slot *slot = home_of(table, key)
     cdef Slot *end = slot + WINDOW
     cdef Word word
-    found.live = found.claim = found.free = NULL
+    memset(&found, 0, sizeof(found))
     while slot != end:
         word = read_word(slot)
         if is_unused(&word):

@@ -24,8 +24,13 @@ cdef inline bint is_fresh(const State *state, uint64_t now, const Limit *limit) 
 
 
 cdef inline bint step(State *state, uint64_t now, uint64_t cost, const Limit *limit) noexcept nogil:
+    """Small enough to be inlined into the hot path; the windows are a call away."""
     if limit.algorithm == TOKEN_BUCKET or limit.algorithm == LEAKY_BUCKET:
         return token_bucket.step(state, now, cost, limit)
+    return step_window(state, now, cost, limit)
+
+
+cdef inline bint step_window(State *state, uint64_t now, uint64_t cost, const Limit *limit) noexcept nogil:
     if limit.algorithm == FIXED_WINDOW:
         return fixed_window.step(state, now, cost, limit)
     if limit.algorithm == SLIDING_WINDOW:

@@ -61,4 +61,4 @@ def refund(state: State, now: int, cost: int, limit: Limit) -> State:
 def convert(state: State, was: int, now: int, old: Limit, new: Limit) -> State:
     """The same debt in tokens (rounded up, at most twice the new capacity); `was` is `now` in the old limit's units."""
     debt = -(-max(state.tat - was, 0) * new.emission_interval // old.emission_interval)
-    return State(now + min(debt, 2 * new.tolerance), state.count)
+    return State(now + min(debt, 2 * new.tolerance) if debt else 0, state.count)

@@ -1,0 +1,47 @@
+"""How much Hypothesis tries, and the guard that the tests meet the module built from this checkout."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+import dev
+
+# By FASTLIMIT_HYPOTHESIS. Only the full run draws anew each time; what it finds, its blob repeats.
+for profile, examples in {"default": 100, "quick": 1_000, "full": 20_000}.items():
+    settings.register_profile(
+        f"fastlimit-{profile}",
+        max_examples=examples,
+        derandomize=profile != "full",
+        deadline=None,
+        print_blob=True,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+settings.load_profile(f"fastlimit-{os.environ.get('FASTLIMIT_HYPOTHESIS', 'default')}")
+
+
+def complaint(module: str, stamp: Path, root: Path) -> str | None:
+    """Why `module`, the file that `fastlimit._core` came from, is not what `root` holds; None if it is."""
+    path = Path(module)
+    if path.parent != root / "fastlimit" or not path.name.endswith(
+        tuple(importlib.machinery.EXTENSION_SUFFIXES)
+    ):
+        return f"fastlimit._core is {module}, not the extension built in {root / 'fastlimit'}"
+    if stamp.exists() and json.loads(stamp.read_text())["built_from"]["sources"] != dev.digest(str(root)):
+        return "a source changed since fastlimit._core was compiled"
+    return None
+
+
+def pytest_sessionstart() -> None:
+    import fastlimit._core
+
+    stamp = Path(sys.prefix) / Path(dev.STAMP).name
+    reason = complaint(fastlimit._core.__file__, stamp, Path(dev.ROOT))
+    if reason is not None:
+        raise pytest.UsageError(f"{reason}: run `python3 dev.py test`")
