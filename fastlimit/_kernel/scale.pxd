@@ -37,13 +37,16 @@ cdef inline int64_t ns_until(
     uint64_t instant, uint64_t now_units, int64_t now, int64_t base, const Limit *limit
 ) noexcept nogil:
     """Nanoseconds from `now` to the first one at which the limit's units have reached `instant`."""
-    cdef signed_wide wait
-    cdef wide scaled
     if instant <= now_units:
         return 0
-    if limit.epoch:
+    if limit.epoch or (limit.multiplier == 0 and <uint64_t> now - <uint64_t> base == now_units):
         return <int64_t> (instant - now_units)
-    scaled = instant
+    return scaled_ns_until(instant, now, base, limit)
+
+
+cdef inline int64_t scaled_ns_until(uint64_t instant, int64_t now, int64_t base, const Limit *limit) noexcept nogil:
+    cdef signed_wide wait
+    cdef wide scaled = instant
     if limit.multiplier:
         scaled = ((<wide> instant << 64) + (limit.multiplier - 1)) // limit.multiplier
     wait = <signed_wide> scaled - (<signed_wide> now - base)
