@@ -26,7 +26,7 @@ from ._kernel.engine cimport (
 )
 from ._kernel.hashing cimport Hash, is_same_key
 from ._kernel.seconds cimport clock_ns, nanoseconds, seconds_rounded_up
-from ._kernel.sketch cimport ENTRIES, name_of, note
+from ._kernel.sketch cimport ENTRIES, key_named, note
 from ._kernel.slot cimport Slot
 from ._kernel.together cimport Charge, charge_all
 from .algorithms.outcome cimport Limit
@@ -38,7 +38,15 @@ cdef extern from *:
     #if defined(__x86_64__) && !defined(__GCC_HAVE_SYNC_COMPARE_AND_SWAP_16)
     #error "compile with -mcx16: without it a 16-byte compare-and-swap would call a library that may hide a lock"
     #endif
+    #ifdef Py_GIL_DISABLED
+    #define FL_LISTS_STAY 0
+    #else
+    #define FL_LISTS_STAY 1
+    #endif
     """
+    const bint LISTS_STAY "FL_LISTS_STAY"
+    Py_ssize_t PySequence_Fast_GET_SIZE(object sequence)
+    PyObject **PySequence_Fast_ITEMS(object sequence)
 
 cdef enum:
     MAX_ACQUIRE = 8
@@ -302,37 +310,28 @@ cdef class Limiter:
         `keys` is any iterable of keys, `costs` as many ints or None for 1 each. Everything is checked first: a bad element
         raises what a single call would, with its index, and charges nothing. Large batches release the GIL.
         """
-        cdef tuple batch = batch_of(keys, "keys")
-        cdef tuple batch_costs = None if costs is None else batch_of(costs, "costs")
-        cdef Py_ssize_t size = len(batch)
+        cdef object batch = batch_of(keys, "keys")
+        cdef object batch_costs = None if costs is None else batch_of(costs, "costs")
+        cdef Py_ssize_t size = PySequence_Fast_GET_SIZE(batch)
         cdef bytes verdicts = PyBytes_FromStringAndSize(NULL, size)
         cdef unsigned char *verdict = <unsigned char *> PyBytes_AS_STRING(verdicts)
-        cdef unsigned char *refused
         cdef Hash *hashes = NULL
         cdef int64_t *units = NULL
-        cdef Py_ssize_t i
         require_built(self)
-        if batch_costs is not None and len(batch_costs) != size:
-            raise ValueError(f"costs must be as many as keys, {size}, not {len(batch_costs)}")
         try:
             hashes = <Hash *> malloc((size or 1) * sizeof(Hash))
-            if batch_costs is not None:
-                units = <int64_t *> malloc((size or 1) * sizeof(int64_t))
+            units = <int64_t *> malloc((size or 1) * sizeof(int64_t)) if batch_costs is not None else NULL
             if hashes == NULL or (batch_costs is not None and units == NULL):
                 raise MemoryError(f"no memory for a batch of {size} keys")
-            hash_batch(self, batch, hashes)
+            hash_batch(self, batch, size, hashes)
             if batch_costs is not None:
-                cost_batch(self, batch_costs, units)
+                cost_batch(self, batch_costs, size, units)
             if size >= NOGIL_FROM:
                 with nogil:
                     admit_batch(&self.core, hashes, units, size, verdict)
             else:
                 admit_batch(&self.core, hashes, units, size, verdict)
-            refused = <unsigned char *> memchr(verdict, 0, size)
-            while refused != NULL:
-                i = refused - verdict
-                note(self.core.sketch, <object> PyTuple_GET_ITEM(batch, i), &hashes[i])
-                refused = <unsigned char *> memchr(refused + 1, 0, size - i - 1)
+            note_batch(self, batch, hashes, verdict, size)
         finally:
             free(hashes)
             free(units)
@@ -354,8 +353,8 @@ cdef class Limiter:
         found = []
         if self.core.sketch != NULL:
             for i in range(ENTRIES):
-                if self.core.sketch.entries[i].count:
-                    found.append((name_of(&self.core.sketch.entries[i]), self.core.sketch.entries[i].count))
+                if self.core.sketch.counts[i]:
+                    found.append((key_named(&self.core.sketch.names[i]), self.core.sketch.counts[i]))
         found.sort(key=lambda pair: pair[1], reverse=True)
         return found[:n]
 
@@ -452,36 +451,61 @@ cdef Decision operate_at(Limiter self, const Hash *hash, Operation operation, in
 
 # ---- batches
 
-cdef tuple batch_of(object given, str what):
+cdef object batch_of(object given, str what):
+    """The elements as a tuple, or as the list they came in, where the GIL keeps it from changing while it is read."""
+    if type(given) is tuple or (LISTS_STAY and type(given) is list):
+        return given
     if isinstance(given, str | bytes) or not hasattr(given, "__iter__"):
         raise TypeError(f"{what} must be an iterable of {what}, not {type(given).__name__}")
     return tuple(given)
 
 
-cdef int hash_batch(Limiter self, tuple batch, Hash *hashes) except -1:
+cdef int hash_batch(Limiter self, object batch, Py_ssize_t size, Hash *hashes) except -1:
     """Two cache lines of each key are asked for ahead of its turn: the header, and where a short text may end."""
-    cdef Py_ssize_t size = len(batch)
+    cdef PyObject **keys = PySequence_Fast_ITEMS(batch)
     cdef Py_ssize_t i = 0
     cdef const char *ahead
     try:
         for i in range(size):
             if i + PREFETCH_AHEAD < size:
-                ahead = <const char *> PyTuple_GET_ITEM(batch, i + PREFETCH_AHEAD)
+                ahead = <const char *> keys[i + PREFETCH_AHEAD]
                 prefetch(ahead)
                 prefetch(ahead + 64)
-            hash_key(<object> PyTuple_GET_ITEM(batch, i), self.core.secret, &hashes[i])
+            hash_key(<object> keys[i], self.core.secret, &hashes[i])
     except (TypeError, ValueError) as error:
         raise type(error)(f"keys[{i}]: {error}") from None
     return 0
 
 
-cdef int cost_batch(Limiter self, tuple costs, int64_t *units) except -1:
+cdef int cost_batch(Limiter self, object costs, Py_ssize_t size, int64_t *units) except -1:
     cdef Py_ssize_t i = 0
+    if PySequence_Fast_GET_SIZE(costs) != size:
+        raise ValueError(f"costs must be as many as keys, {size}, not {PySequence_Fast_GET_SIZE(costs)}")
     try:
-        for i in range(len(costs)):
-            units[i] = charged_cost(self, <object> PyTuple_GET_ITEM(costs, i))
+        for i in range(size):
+            units[i] = charged_cost(self, <object> PySequence_Fast_ITEMS(costs)[i])
     except (TypeError, ValueError) as error:
         raise type(error)(f"costs[{i}]: {error}") from None
+    return 0
+
+
+cdef int note_batch(
+    Limiter self, object batch, const Hash *hashes, const unsigned char *verdicts, Py_ssize_t size
+) except -1:
+    """Remember who was refused. A list may have changed while the GIL was released: then names are left out."""
+    cdef const unsigned char *refused = <const unsigned char *> memchr(verdicts, 0, size)
+    cdef Hash hash
+    cdef Py_ssize_t i
+    try:
+        while refused != NULL and PySequence_Fast_GET_SIZE(batch) == size:
+            i = refused - verdicts
+            key = <object> PySequence_Fast_ITEMS(batch)[i]
+            hash_key(key, self.core.secret, &hash)
+            if is_same_key(&hash, &hashes[i]):
+                note(self.core.sketch, key, &hash)
+            refused = <const unsigned char *> memchr(refused + 1, 0, size - i - 1)
+    except (TypeError, ValueError):  # what stands there now is no key
+        pass
     return 0
 
 

@@ -167,12 +167,10 @@ cdef inline void admit_batch(
             prefetch_home(table, &keys[i + PREFETCH_AHEAD])
         if costs != NULL:
             cost = costs[i]
-        if cost == 0:
-            verdicts[i] = True
-        elif engine.limit_count == 1:
-            verdicts[i] = admit(table, &keys[i], NULL, cost, &now)
-        else:
-            verdicts[i] = admit_several(engine, &keys[i], NULL, cost, &now)
+        verdicts[i] = cost == 0 or (
+            admit(table, &keys[i], NULL, cost, &now) if engine.limit_count == 1
+            else admit_several(engine, &keys[i], NULL, cost, &now)
+        )
         allowed += verdicts[i]
     count(engine.stripes, allowed, size - allowed)
 

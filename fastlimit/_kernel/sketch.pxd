@@ -6,10 +6,10 @@ at most the refusals seen divided by 64. Any key that was refused more often tha
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from .arguments cimport KIND_BYTES, KIND_TUPLE
+from .arguments cimport KIND_BYTES, KIND_TUPLE, PyUnicode_GET_LENGTH, PyUnicode_IS_COMPACT_ASCII, ascii_data
 from .hashing cimport Hash
 
 cdef enum:
@@ -31,51 +31,31 @@ cdef extern from * nogil:
     void unlock "fl_unlock"(uint64_t *lock) noexcept
 
 
-cdef struct Entry:
-    uint64_t id
-    uint64_t count
+cdef struct Name:
     uint8_t kind             # of the key, as in its hash
     uint8_t length
-    uint8_t[NAME_BYTES] name
+    uint8_t[NAME_BYTES] text
 
 
 cdef struct Sketch:
     uint64_t lock            # a feeder that does not get it at once goes without: an offender will be back
+    uint64_t floor           # no count is below this
+    uint32_t cursor          # where the search for a count at the floor goes on
     uint8_t[HINTS] hints     # where an id was last found
-    Entry[ENTRIES] entries
-
-
-cdef inline Entry *entry_of(Sketch *sketch, uint64_t id) noexcept nogil:
-    """The entry of a key, NULL if it has none; sets its hint."""
-    cdef int i
-    for i in range(ENTRIES):
-        if sketch.entries[i].id == id:
-            sketch.hints[id % HINTS] = <uint8_t> i
-            return &sketch.entries[i]
-    return NULL
-
-
-cdef inline Entry *replace_smallest(Sketch *sketch, uint64_t id) noexcept nogil:
-    """The entry that a new key takes over, with its count; the caller writes the name."""
-    cdef int smallest = 0
-    cdef int i
-    for i in range(ENTRIES):
-        if sketch.entries[i].count < sketch.entries[smallest].count:
-            smallest = i
-    sketch.entries[smallest].id = id
-    sketch.hints[id % HINTS] = <uint8_t> smallest
-    return &sketch.entries[smallest]
+    uint64_t[ENTRIES] ids
+    uint64_t[ENTRIES] counts
+    Name[ENTRIES] names
 
 
 cdef inline int note(Sketch *sketch, object key, const Hash *hash) except -1:
     """Count a refusal of `key`; does nothing without a sketch."""
     cdef uint64_t id = <uint64_t> hash.ext << 32 | hash.tag
-    cdef Entry *entry
+    cdef uint8_t at
     if sketch == NULL or not try_lock(&sketch.lock):
         return 0
-    entry = &sketch.entries[sketch.hints[id % HINTS]]
-    if entry.id == id:
-        entry.count += 1
+    at = sketch.hints[id % HINTS]
+    if sketch.ids[at] == id:
+        sketch.counts[at] += 1
         unlock(&sketch.lock)
         return 0
     try:
@@ -87,51 +67,82 @@ cdef inline int note(Sketch *sketch, object key, const Hash *hash) except -1:
 
 cdef inline int note_other(Sketch *sketch, object key, uint64_t id) except -1:
     """The key is not where its hint points: it is another entry, or takes over the smallest."""
-    cdef Entry *entry = entry_of(sketch, id)
-    if entry == NULL:
-        name = display_name(key)
-        entry = replace_smallest(sketch, id)
-        memcpy(entry.name, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name))
-        entry.length = <uint8_t> PyBytes_GET_SIZE(name)
-        entry.kind = KIND_TUPLE if isinstance(key, tuple) else KIND_BYTES if isinstance(key, bytes) else 1
-    entry.count += 1
+    cdef int at = 0
+    while at < ENTRIES and sketch.ids[at] != id:
+        at += 1
+    if at == ENTRIES:
+        at = smallest(sketch)
+        write_name(&sketch.names[at], key)
+        sketch.ids[at] = id
+    sketch.hints[id % HINTS] = <uint8_t> at
+    sketch.counts[at] += 1
     return 0
 
 
-cdef inline bytes display_name(object key):
+cdef inline int smallest(Sketch *sketch) noexcept nogil:
+    """An entry with the least count. The floor rises only when a whole round has found none at it."""
+    cdef int i
+    cdef uint64_t least
+    for i in range(ENTRIES):
+        sketch.cursor = (sketch.cursor + 1) % ENTRIES
+        if sketch.counts[sketch.cursor] == sketch.floor:
+            return sketch.cursor
+    least = sketch.counts[0]
+    for i in range(ENTRIES):
+        least = min(least, sketch.counts[i])
+    sketch.floor = least
+    return smallest(sketch)
+
+
+cdef inline int write_name(Name *name, object key) except -1:
     """The first bytes of a key; a tuple as (kind, length, bytes) of each part."""
+    cdef Py_ssize_t length
+    if isinstance(key, str) and PyUnicode_IS_COMPACT_ASCII(key):
+        length = min(PyUnicode_GET_LENGTH(key), NAME_BYTES)
+        memcpy(name.text, ascii_data(key), length)
+        name.kind = 1
+    else:
+        text = display_text(key)
+        length = PyBytes_GET_SIZE(text)
+        memcpy(name.text, PyBytes_AS_STRING(text), length)
+        name.kind = KIND_TUPLE if isinstance(key, tuple) else KIND_BYTES if isinstance(key, bytes) else 1
+    name.length = <uint8_t> length
+    return 0
+
+
+cdef inline bytes display_text(object key):
     if isinstance(key, bytes):
         return (<bytes> key)[:NAME_BYTES]
     if isinstance(key, str):
         return (<str> key)[:NAME_BYTES].encode("utf-8", "surrogatepass")[:NAME_BYTES]
-    name = b""
+    text = b""
     for part in <tuple> key:
         kind = KIND_BYTES if isinstance(part, bytes) else 1
-        room = NAME_BYTES - len(name) - 2
+        room = NAME_BYTES - len(text) - 2
         if room < 0:
             break
-        cut = display_name(part)[:room]
-        name += bytes((kind, len(cut))) + cut
-    return name
+        cut = display_text(part)[:room]
+        text += bytes((kind, len(cut))) + cut
+    return text
 
 
-cdef inline object name_of(const Entry *entry):
-    name = PyBytes_FromStringAndSize(<const char *> entry.name, entry.length)
-    if entry.kind != KIND_TUPLE:
-        return part_of(entry.kind, name)
+cdef inline object key_named(const Name *name):
+    text = PyBytes_FromStringAndSize(<const char *> name.text, name.length)
+    if name.kind != KIND_TUPLE:
+        return part_of(name.kind, text)
     parts = []
     at = 0
-    while at < len(name):
-        end = at + 2 + name[at + 1]
-        parts.append(part_of(name[at], name[at + 2:end]))
+    while at < len(text):
+        end = at + 2 + text[at + 1]
+        parts.append(part_of(text[at], text[at + 2:end]))
         at = end
     return tuple(parts)
 
 
-cdef inline object part_of(int kind, bytes name):
+cdef inline object part_of(int kind, bytes text):
     if kind == KIND_BYTES:
-        return name
+        return text
     try:
-        return name.decode("utf-8", "surrogatepass")
+        return text.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError as cut:  # within a character
-        return name[:cut.start].decode("utf-8", "surrogatepass")
+        return text[:cut.start].decode("utf-8", "surrogatepass")
