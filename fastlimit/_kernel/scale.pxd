@@ -2,17 +2,14 @@
 
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 
-from fastlimit.algorithms.outcome cimport Limit, wide
+from fastlimit.algorithms.outcome cimport Limit, high_product, shifted_ratio_up
 from .clock cimport Clock, clock_wall_offset
-from .hashing cimport high_product
 
 cdef extern from * nogil:
     """
     #define FL_MAX_UNITS (3 * (UINT64_C(1) << 58) - 1)
-    typedef __int128 fl_signed_wide;
     """
     const uint64_t MAX_UNITS "FL_MAX_UNITS"  # a later now stands still, so that now + 2 * 2^57 fits a body's 60 bits
-    ctypedef long long signed_wide "fl_signed_wide"  # 128 bits in C
 
 
 cdef inline uint64_t units_at(int64_t now, int64_t base, Clock *clock, const Limit *limit) noexcept nogil:
@@ -37,17 +34,19 @@ cdef inline int64_t ns_until(
     uint64_t instant, uint64_t now_units, int64_t now, int64_t base, const Limit *limit
 ) noexcept nogil:
     """Nanoseconds from `now` to the first one at which the limit's units have reached `instant`."""
+    cdef uint64_t wait
     if instant <= now_units:
         return 0
     if limit.epoch or (limit.multiplier == 0 and <uint64_t> now - <uint64_t> base == now_units):
-        return <int64_t> (instant - now_units)
-    return scaled_ns_until(instant, now, base, limit)
-
-
-cdef inline int64_t scaled_ns_until(uint64_t instant, int64_t now, int64_t base, const Limit *limit) noexcept nogil:
-    cdef signed_wide wait
-    cdef wide scaled = instant
-    if limit.multiplier:
-        scaled = ((<wide> instant << 64) + (limit.multiplier - 1)) // limit.multiplier
-    wait = <signed_wide> scaled - (<signed_wide> now - base)
+        wait = instant - now_units
+    else:
+        wait = scaled_ns_until(instant, now, base, limit)
     return <int64_t> wait if wait < INT64_MAX else INT64_MAX
+
+
+cdef inline uint64_t scaled_ns_until(uint64_t instant, int64_t now, int64_t base, const Limit *limit) noexcept nogil:
+    """The same where a unit is longer than a nanosecond, or now is outside of what the units can say."""
+    cdef uint64_t elapsed = instant if limit.multiplier == 0 else shifted_ratio_up(instant, limit.multiplier)
+    if now < base:
+        return elapsed + (<uint64_t> base - <uint64_t> now)
+    return elapsed - (<uint64_t> now - <uint64_t> base)

@@ -3,15 +3,25 @@
 from libc.math cimport fma, nextafter
 from libc.stdint cimport INT64_MAX, int64_t
 
+cdef enum:
+    SECOND = 1_000_000_000
+
 
 cdef inline double seconds_rounded_up(int64_t ns) noexcept:
     """The smallest float that is not below the exact quotient."""
-    cdef inline double exact = <double> ns
-    cdef inline double seconds
-    if exact < <double> INT64_MAX and <int64_t> exact < ns:
-        exact = nextafter(exact, 1e300)
-    seconds = exact / 1e9
-    return nextafter(seconds, 1e300) if fma(seconds, 1e9, -exact) < 0 else seconds
+    cdef double whole = <double> (ns // SECOND)
+    cdef double rest = <double> (ns % SECOND)
+    cdef double seconds = whole + rest / SECOND
+    cdef double below
+    while is_short(seconds, whole, rest):
+        seconds = nextafter(seconds, 1e300)
+    below = nextafter(seconds, -1.0)
+    return seconds if is_short(below, whole, rest) else below
+
+
+cdef inline bint is_short(double seconds, double whole, double rest) noexcept:
+    """seconds < whole + rest / 10^9, exactly: the difference is exact, and a fused multiply-add rounds no sign away."""
+    return fma(seconds - whole, SECOND, -rest) < 0
 
 
 cdef inline object nanoseconds(object seconds):

@@ -59,5 +59,5 @@ cdef inline void refund(State *state, uint64_t now, uint64_t cost, const Limit *
 cdef inline void convert(State *state, uint64_t was, uint64_t now, const Limit *old, const Limit *new) noexcept nogil:
     roll(state, was, old)
     state.count = <uint32_t> at_most(state.count, 2 * new.capacity)
-    if old.window != new.window:
+    if old.window != new.window or was != now:
         state.body = now

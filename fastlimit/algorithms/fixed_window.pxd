@@ -132,5 +132,5 @@ cdef inline void refund(State *state, uint64_t now, uint64_t cost, const Limit *
 cdef inline void convert(State *state, uint64_t was, uint64_t now, const Limit *old, const Limit *new) noexcept nogil:
     state[0] = roll(state, index_of(was, old))
     state.count = <uint32_t> at_most(state.count, 2 * new.capacity)
-    if old.window != new.window or old.months != new.months:
+    if old.window != new.window or old.months != new.months or was != now:
         state[0] = pack(index_of(now, new), 0, state.count)

@@ -2,13 +2,29 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from fastlimit._kernel.hashing cimport high_product
-
 cdef extern from * nogil:
     """
+    /* 128-bit intermediates; in C, because Cython would cut them to 64 bits wherever it needs a temporary. */
     typedef unsigned __int128 fl_wide;
+
+    static inline uint64_t fl_saturate(fl_wide value) { return value >> 64 ? UINT64_MAX : (uint64_t)value; }
+    static inline uint64_t fl_high_product(uint64_t a, uint64_t b) { return (uint64_t)((fl_wide)a * b >> 64); }
+    static inline int fl_product_above(uint64_t a, uint64_t b, uint64_t c, uint64_t d) {
+        return (fl_wide)a * b > (fl_wide)c * d;
+    }
+    static inline uint64_t fl_ratio_down(uint64_t a, uint64_t b, uint64_t c) { return fl_saturate((fl_wide)a * b / c); }
+    static inline uint64_t fl_ratio_up(uint64_t a, uint64_t b, uint64_t c) {
+        return fl_saturate(((fl_wide)a * b + (c - 1)) / c);
+    }
+    static inline uint64_t fl_shifted_ratio_up(uint64_t a, uint64_t c) {
+        return fl_saturate((((fl_wide)a << 64) + (c - 1)) / c);
+    }
     """
-    ctypedef unsigned long long wide "fl_wide"  # 128 bits in C, whatever Cython takes it for
+    uint64_t high_product "fl_high_product"(uint64_t a, uint64_t b) noexcept          # a * b / 2^64
+    bint product_above "fl_product_above"(uint64_t a, uint64_t b, uint64_t c, uint64_t d) noexcept  # a * b > c * d
+    uint64_t ratio_down "fl_ratio_down"(uint64_t a, uint64_t b, uint64_t c) noexcept  # a * b / c
+    uint64_t ratio_up "fl_ratio_up"(uint64_t a, uint64_t b, uint64_t c) noexcept
+    uint64_t shifted_ratio_up "fl_shifted_ratio_up"(uint64_t a, uint64_t c) noexcept  # a * 2^64 / c, 2^64 - 1 if above
 
 
 cdef struct Limit:

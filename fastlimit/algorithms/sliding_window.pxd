@@ -4,21 +4,25 @@ from libc.stdint cimport uint64_t
 
 from . cimport fixed_window
 from .fixed_window cimport end_of, index, index_of, pack, previous, roll
-from .outcome cimport Limit, Report, State, at_most, less, wide
+from .outcome cimport Limit, Report, State, at_most, less, product_above, ratio_down, ratio_up
 
 
 cdef inline uint64_t start_of(const State *rolled, uint64_t now, const Limit *limit) noexcept nogil:
     return end_of(rolled, now, limit) - limit.window
 
 
-cdef inline wide in_sight(const State *rolled, uint64_t now, const Limit *limit) noexcept nogil:
-    cdef uint64_t elapsed = less(now, start_of(rolled, now, limit))
-    return <wide> previous(rolled) * (limit.window - elapsed)
+cdef inline uint64_t in_sight(const State *rolled, uint64_t now, const Limit *limit) noexcept nogil:
+    """How much of the previous window still is, in time; `previous` times this is what `sliding_window.py` calls so."""
+    return limit.window - less(now, start_of(rolled, now, limit))
+
+
+cdef inline uint64_t weighed(const State *rolled, uint64_t now, const Limit *limit) noexcept nogil:
+    return ratio_up(previous(rolled), in_sight(rolled, now, limit), limit.window)
 
 
 cdef inline uint64_t passes_at(uint64_t previous, uint64_t current, uint64_t cost, const Limit *limit) noexcept nogil:
     cdef uint64_t room = limit.capacity - current - cost
-    return limit.window - <uint64_t> (<wide> room * limit.window // previous) if previous > room else 0
+    return limit.window - ratio_down(room, limit.window, previous) if previous > room else 0
 
 
 cdef inline bint is_fresh(const State *state, uint64_t now, const Limit *limit) noexcept nogil:
@@ -30,7 +34,9 @@ cdef inline bint step(State *state, uint64_t now, uint64_t cost, const Limit *li
     cdef State rolled = roll(state, index_of(now, limit))
     if rolled.count + cost > limit.capacity:
         return False
-    if in_sight(&rolled, now, limit) > <wide> (limit.capacity - rolled.count - cost) * limit.window:
+    if product_above(
+        previous(&rolled), in_sight(&rolled, now, limit), limit.capacity - rolled.count - cost, limit.window
+    ):
         return False
     state.body = rolled.body
     state.count = rolled.count + <unsigned int> cost
@@ -43,7 +49,6 @@ cdef inline Report report(
     cdef State state = roll(after, index_of(now, limit))
     cdef uint64_t start = start_of(&state, now, limit)
     cdef uint64_t end = start + limit.window
-    cdef uint64_t weighed = <uint64_t> ((in_sight(&state, now, limit) + (limit.window - 1)) // limit.window)
     cdef Report report
     if allowed:
         report.allowed_at = now
@@ -51,7 +56,7 @@ cdef inline Report report(
         report.allowed_at = start + passes_at(previous(&state), state.count, cost, limit)
     else:
         report.allowed_at = end + passes_at(state.count, 0, cost, limit)
-    report.remaining = less(limit.capacity, state.count + weighed)
+    report.remaining = less(limit.capacity, state.count + weighed(&state, now, limit))
     report.fresh_at = end + limit.window if state.count else end if previous(&state) else now
     report.starts_at = now
     return report
@@ -66,9 +71,7 @@ cdef inline void refund(State *state, uint64_t now, uint64_t cost, const Limit *
 cdef inline void convert(State *state, uint64_t was, uint64_t now, const Limit *old, const Limit *new) noexcept nogil:
     cdef State rolled = roll(state, index_of(was, old))
     cdef uint64_t most = 2 * new.capacity
-    cdef uint64_t weighed
-    if old.window == new.window:
+    if old.window == new.window and was == now:
         state[0] = pack(index(&rolled), at_most(previous(&rolled), most), at_most(rolled.count, most))
         return
-    weighed = <uint64_t> ((in_sight(&rolled, was, old) + (old.window - 1)) // old.window)
-    state[0] = pack(index_of(now, new), 0, at_most(rolled.count + weighed, most))
+    state[0] = pack(index_of(now, new), 0, at_most(rolled.count + weighed(&rolled, was, old), most))

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from .outcome cimport Limit, Report, State, at_least, at_most, less, wide
+from .outcome cimport Limit, Report, State, at_least, at_most, less, ratio_up
 
 
 cdef inline State fresh() noexcept nogil:
@@ -46,6 +46,5 @@ cdef inline void refund(State *state, uint64_t now, uint64_t cost, const Limit *
 
 
 cdef inline void convert(State *state, uint64_t was, uint64_t now, const Limit *old, const Limit *new) noexcept nogil:
-    cdef wide debt = <wide> less(state.body, was) * new.emission_interval + (old.emission_interval - 1)
-    debt = debt // old.emission_interval
-    state.body = now + (<uint64_t> debt if debt < 2 * new.tolerance else 2 * new.tolerance)
+    cdef uint64_t debt = ratio_up(less(state.body, was), new.emission_interval, old.emission_interval)
+    state.body = now + at_most(debt, 2 * new.tolerance) if debt else 0

@@ -54,7 +54,7 @@ def debit(state: State, now: int, cost: int, limit: Limit) -> tuple[bool, State]
 
 
 def refund(state: State, now: int, cost: int, limit: Limit) -> State:
-    tat = max(now, state.tat - cost * limit.emission_interval)
+    tat = max(min(now, state.tat), state.tat - cost * limit.emission_interval)
     return State(tat, (state.count - cost) & COUNT_MASK)
 
 
