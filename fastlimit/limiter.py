@@ -1,7 +1,7 @@
 """What the compiled Limiter leaves to Python: reading its arguments, and the figures it gives.
 
-`Limiter` itself is compiled, not a Python class over a compiled one: CPython's specialised method call wants the exact
-type that defines the method, and without it each call took a third longer.
+`Limiter` itself is compiled, not a Python class over a compiled one: CPython's specialised method call wants
+the exact type that defines the method, and without it each call took a third longer.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from typing import NamedTuple
 from ._core import Limiter, ManualClock, install
 from .errors import InvalidLimit
 from .limits import Limit, Parameters, limits_from
+from .rates import shown
 
-__all__ = ["Limiter", "Stats"]
+__all__ = ["Key", "Limiter", "Stats"]
 
+Key = str | bytes | tuple[str | bytes, ...]
 WHEN_FULL = {"share": 0, "deny": 1, "allow": 2}
 MAX_KEYS = 2**30
 
@@ -69,8 +71,8 @@ def plan(
     if type(max_keys) is not int:
         raise TypeError(f"max_keys must be an int, not {type(max_keys).__name__}")
     if not 1 <= max_keys <= MAX_KEYS:
-        raise ValueError(f"max_keys must be from 1 to 2^30, not {max_keys:,}")
-    if when_full not in WHEN_FULL:
+        raise ValueError(f"max_keys must be from 1 to 2^30, not {shown(max_keys)}")
+    if when_full not in tuple(WHEN_FULL):  # which hashes nothing that a caller may have given
         raise ValueError(f"when_full must be 'share', 'deny' or 'allow', not {when_full!r}")
     if clock is not None and not isinstance(clock, ManualClock):
         raise TypeError(f"clock must be a fastlimit.testing.ManualClock or None, not {type(clock).__name__}")

@@ -1,18 +1,18 @@
 """The limits a caller can ask for, and the integers that the kernel and the reference model make of them.
 
-A limit is immutable, compares by value, pickles, and its `str` is its text form. All numbers are checked here, at
-construction, so that nothing below this module meets one that it cannot hold.
+A limit is immutable, compares by value, pickles, and its `str` is its text form. All numbers are checked
+here, at construction, so that nothing below this module meets one that it cannot hold.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal, NamedTuple
 
 from .errors import InvalidLimit
-from .rates import LimitText, Rate, parse_limits, parse_rate
+from .rates import LimitText, Rate, parse_limits, parse_rate, shown
+from .value import Value
 
 SECOND = 10**9
 DAY = 86_400 * SECOND
@@ -40,10 +40,12 @@ class Algorithm(IntEnum):
 
 
 class Parameters(NamedTuple):
-    """One limit in integers: what the algorithms read (`fastlimit.algorithms.outcome.Limit`) and how to scale time.
+    """One limit in integers: what the algorithms read (`fastlimit.algorithms.outcome.Limit`) and how to scale
+    time.
 
-    The units of a limit are nanoseconds where they fit, else coarser ones: `units = elapsed_ns * multiplier >> 64`,
-    where a multiplier of 0 stands for 2^64. With `epoch`, time is wall time since 1970 plus `offset` nanoseconds.
+    The units of a limit are nanoseconds where they fit, else coarser ones: `units = elapsed_ns * multiplier
+    >> 64`, where a multiplier of 0 stands for 2^64. With `epoch`, time is wall time since 1970 plus `offset`
+    nanoseconds.
     """
 
     algorithm: Algorithm
@@ -66,7 +68,8 @@ def check_range(limit: Limit, what: str, value: int, most: int) -> None:
         raise TypeError(f"{type(limit).__name__}: {what} must be an int, not {type(value).__name__}")
     if not 1 <= value <= most:
         hint = "; to deny everything, deny by policy" if value == 0 else ""
-        raise InvalidLimit(f"{type(limit).__name__}: {what} must be between 1 and {most:,}, not {value:,}{hint}")
+        name = type(limit).__name__
+        raise InvalidLimit(f"{name}: {what} must be between 1 and {most:,}, not {shown(value)}{hint}")
 
 
 def check_rate(limit: Limit, rate: Rate) -> None:
@@ -85,16 +88,17 @@ def check_window(limit: Limit, rate: Rate) -> None:
     check_rate(limit, rate)
     if not MIN_WINDOW <= rate.period_ns <= CENTURY:
         raise InvalidLimit(
-            f"{type(limit).__name__}: a window must last from 1 ms to 100 years, not {rate.period_ns / SECOND:g} s"
-            f" ({rate}); a TokenBucket has no window and takes any period"
+            f"{type(limit).__name__}: a window must last from 1 ms to 100 years,"
+            f" not {rate.period_ns / SECOND:g} s ({rate}); a TokenBucket has no window and takes any period"
         )
 
 
 def bucket_parameters(algorithm: Algorithm, rate: Rate, capacity: int) -> Parameters:
-    """Nanoseconds as units if the whole bucket fits `MAX_UNITS` of them and an interval is a whole number, else scaled.
+    """Nanoseconds as units if the whole bucket fits `MAX_UNITS` of them and an interval is a whole number,
+    else scaled.
 
-    Scaled, an interval is as many units as fit; the multiplier's rounding, below 2^-60, is then all that the rate
-    is off by.
+    Scaled, an interval is as many units as fit; the multiplier's rounding, below 2^-60, is then all that the
+    rate is off by.
     """
     whole, rest = divmod(rate.period_ns, rate.count)
     interval = min(whole, MAX_UNITS // capacity)
@@ -117,21 +121,31 @@ def check_bucket(limit: Limit, what: str, rate: Rate, capacity: int) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True, init=False)
-class TokenBucket:
+class RatedLimit(Value):
+    """What the limits have in common: a rate, which their `repr` gives as text."""
+
+    __slots__ = ()
+    rate: Rate
+
+    def __repr__(self) -> str:
+        others = [f", {name}={getattr(self, name)!r}" for name in self.__match_args__ if name != "rate"]
+        return f"{type(self).__name__}({str(self.rate)!r}{''.join(others)})"
+
+
+class TokenBucket(RatedLimit):
     """At most `burst` at once, `rate` in the long run; a new key starts full.
 
-    Kept as a GCRA (ITU-T I.371), so the long-run rate is exact. `rate` is a text such as "100/s", from 1 per 10 years
-    to 10^9 per second; `burst` (units of cost, 1 to 10^9, at most 100 years' worth) defaults to the rate's count.
-    Raises InvalidLimit for numbers outside, TypeError for other types.
+    Kept as a GCRA (ITU-T I.371), so the long-run rate is exact. `rate` is a text such as "100/s", from 1 per
+    10 years to 10^9 per second; `burst` (units of cost, 1 to 10^9, at most 100 years' worth) defaults to the
+    rate's count. Raises InvalidLimit for numbers outside, TypeError for other types.
     """
 
-    rate: Rate
+    __slots__ = __match_args__ = ("rate", "burst")
     burst: int
 
     def __init__(self, rate: str | Rate, burst: int | None = None) -> None:
-        object.__setattr__(self, "rate", as_rate(rate))
-        object.__setattr__(self, "burst", self.rate.count if burst is None else burst)
+        rate = as_rate(rate)
+        self._set(rate, rate.count if burst is None else burst)
         check_bucket(self, "burst", self.rate, self.burst)
 
     def parameters(self) -> Parameters:
@@ -141,21 +155,21 @@ class TokenBucket:
         return f"{self.rate}" if self.burst == self.rate.count else f"{self.rate} burst {self.burst}"
 
 
-@dataclass(frozen=True, slots=True, init=False)
-class LeakyBucket:
-    """A queue drained at `rate`: admits while there is room, and a Decision's `delay` spaces the output evenly.
+class LeakyBucket(RatedLimit):
+    """A queue drained at `rate`: admits while there is room, and a Decision's `delay` spaces the output
+    evenly.
 
-    `capacity` (units of cost, as `burst` of a TokenBucket) includes the request in service and defaults to the rate's
-    count. The output is smooth only for callers that hold each admitted request for its `delay`.
+    `capacity` (units of cost, as `burst` of a TokenBucket) includes the request in service and defaults to
+    the rate's count. The output is smooth only for callers that hold each admitted request for its `delay`.
     Raises InvalidLimit for numbers outside, TypeError for other types.
     """
 
-    rate: Rate
+    __slots__ = __match_args__ = ("rate", "capacity")
     capacity: int
 
     def __init__(self, rate: str | Rate, capacity: int | None = None) -> None:
-        object.__setattr__(self, "rate", as_rate(rate))
-        object.__setattr__(self, "capacity", self.rate.count if capacity is None else capacity)
+        rate = as_rate(rate)
+        self._set(rate, rate.count if capacity is None else capacity)
         check_bucket(self, "capacity", self.rate, self.capacity)
 
     def parameters(self) -> Parameters:
@@ -166,27 +180,28 @@ class LeakyBucket:
         return f"leaky-bucket {self.rate}{tail}"
 
 
-@dataclass(frozen=True, slots=True, init=False)
-class FixedWindow:
+class FixedWindow(RatedLimit):
     """A counter per window: at most the rate's count in each, so up to twice that around an edge.
 
-    `anchor="epoch"`: windows of n units count from 1970-01-01 UTC (weeks from Monday 1970-01-05), months and years
-    follow the calendar. `anchor="first"`: a key's window begins with its first hit; no months or years. Windows last
-    from 1 ms to 100 years, counts go to 2^31 - 1. Raises InvalidLimit for numbers outside, TypeError for other types.
+    `anchor="epoch"`: windows of n units count from 1970-01-01 UTC (weeks from Monday 1970-01-05), months and
+    years follow the calendar. `anchor="first"`: a key's window begins with its first hit; no months or years.
+    Windows last from 1 ms to 100 years, counts go to 2^31 - 1. Raises InvalidLimit for numbers outside,
+    TypeError for other types.
     """
 
-    rate: Rate
+    __slots__ = __match_args__ = ("rate", "anchor")
     anchor: Literal["epoch", "first"]
 
     def __init__(self, rate: str | Rate, anchor: Literal["epoch", "first"] = "epoch") -> None:
         if anchor not in ("epoch", "first"):
             raise InvalidLimit(f"FixedWindow: anchor must be 'epoch' or 'first', not {anchor!r}")
-        object.__setattr__(self, "rate", as_rate(rate))
-        object.__setattr__(self, "anchor", anchor)
+        self._set(as_rate(rate), anchor)
         if not self.rate.months:
             check_window(self, self.rate)
         elif anchor == "first":
-            raise InvalidLimit(f"FixedWindow: {self.rate} follows the calendar, so its anchor must be 'epoch'")
+            raise InvalidLimit(
+                f"FixedWindow: {self.rate} follows the calendar, so its anchor must be 'epoch'"
+            )
         else:
             check_range(self, "count", self.rate.count, MAX_COUNT)
             check_range(self, "months", self.rate.months, 1_200)
@@ -203,19 +218,18 @@ class FixedWindow:
         return f"fixed-window {self.rate}" + (" from the first hit" if self.anchor == "first" else "")
 
 
-@dataclass(frozen=True, slots=True, init=False)
-class SlidingWindow:
+class SlidingWindow(RatedLimit):
     """At most the rate's count in any window (t - W, t], estimated from two counters.
 
-    The estimate takes the previous window's hits as evenly spread, so it can be off where they were not; it never
-    jumps at an edge. Windows last from 1 ms to 100 years, counts go to 2^31 - 1. Raises InvalidLimit for numbers
-    outside, TypeError for other types.
+    The estimate takes the previous window's hits as evenly spread, so it can be off where they were not; it
+    never jumps at an edge. Windows last from 1 ms to 100 years, counts go to 2^31 - 1. Raises InvalidLimit
+    for numbers outside, TypeError for other types.
     """
 
-    rate: Rate
+    __slots__ = __match_args__ = ("rate",)
 
     def __init__(self, rate: str | Rate) -> None:
-        object.__setattr__(self, "rate", as_rate(rate))
+        self._set(as_rate(rate))
         check_window(self, self.rate)
 
     def parameters(self) -> Parameters:
@@ -249,7 +263,7 @@ def limit_from(text: LimitText) -> Limit:
 
 
 def limits_from(given: str | Limit | Sequence[str | Limit]) -> tuple[Limit, ...]:
-    """The limits that a caller named: one or several, as text ("10/s; 1000/h") or as objects, 1 to 8 of them."""
+    """The 1 to 8 limits that a caller named: one or several, as text ("10/s; 1000/h") or as objects."""
     pieces = [given] if isinstance(given, str | Limit) else given
     if not isinstance(pieces, Sequence) or isinstance(pieces, bytes):
         raise TypeError(f"limit must be a text, a limit or a list of them, not {type(given).__name__}")
@@ -260,7 +274,9 @@ def limits_from(given: str | Limit | Sequence[str | Limit]) -> tuple[Limit, ...]
         elif isinstance(piece, Limit):
             limits.append(piece)
         else:
-            raise TypeError(f"limit must be a text, a limit or a list of them, not a list with {type(piece).__name__}")
+            raise TypeError(
+                f"limit must be a text, a limit or a list of them, not a list with {type(piece).__name__}"
+            )
     if not 1 <= len(limits) <= MAX_LIMITS:
         raise InvalidLimit(f"a limiter takes from 1 to {MAX_LIMITS} limits, not {len(limits)}")
     return tuple(limits)

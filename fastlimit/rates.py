@@ -14,10 +14,10 @@ Whether an algorithm can enforce a rate is not decided here: that is the constru
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from .errors import InvalidLimit
+from .value import Value
 
 _DAY_NS = 86_400 * 10**9
 
@@ -63,8 +63,7 @@ _DEFAULT_ALGORITHM = "token-bucket"
 _OWNER_OF = {"burst": "token-bucket", "capacity": "leaky-bucket"}
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
+class Rate(Value):
     """`count` units of cost per period; `str(rate)` is its shortest text and reads back as an equal rate.
 
     count: 1 to 10^12.
@@ -73,26 +72,35 @@ class Rate:
     origin_ns: start of window 0 in ns since 1970-01-01T00:00Z: 4 days (Monday 1970-01-05) for a period in
         weeks, else 0. So ``"5/week"`` and ``"5/7days"`` differ.
 
-    Raises InvalidLimit for other values.
+    Raises InvalidLimit for other values, TypeError for other types.
     """
 
+    __slots__ = __match_args__ = ("count", "period_ns", "months", "origin_ns")
     count: int
     period_ns: int
-    months: int = 0
-    origin_ns: int = 0
+    months: int
+    origin_ns: int
 
-    def __post_init__(self) -> None:
+    def __init__(self, count: int, period_ns: int, months: int = 0, origin_ns: int = 0) -> None:
+        self._set(count, period_ns, months, origin_ns)
+        for name, value in zip(self.__match_args__, self._get(), strict=True):
+            if type(value) is not int:
+                raise TypeError(f"{name} must be an int, not {type(value).__name__}")
         if not 1 <= self.count <= _MAX_COUNT:
-            raise InvalidLimit(f"count must be 1 to 10^12, not {self.count} (to allow none, deny by policy)")
+            raise InvalidLimit(
+                f"count must be 1 to 10^12, not {shown(self.count)} (to allow none, deny by policy)"
+            )
         fixed = 0 < self.period_ns <= _MAX_PERIOD_NS and self.months == 0
         calendar = 0 < self.months <= _MAX_MONTHS and self.period_ns == 0
         if not (fixed or calendar):
             raise InvalidLimit(
                 f"either period_ns or months must be positive, up to {_MAX_YEARS} years, and the other 0, "
-                f"not period_ns={self.period_ns}, months={self.months}"
+                f"not period_ns={shown(self.period_ns, 'd')}, months={shown(self.months, 'd')}"
             )
         if not any(self._number_of(unit) for unit in _UNITS):
-            raise InvalidLimit(f"origin_ns must be 0 or, for whole weeks, 4 days, not {self.origin_ns}")
+            raise InvalidLimit(
+                f"origin_ns must be 0 or, for whole weeks, 4 days, not {shown(self.origin_ns)}"
+            )
 
     def __str__(self) -> str:
         number, unit = next((number, unit) for unit in _UNITS if (number := self._number_of(unit)))
@@ -105,8 +113,7 @@ class Rate:
         return length // size if divides else 0
 
 
-@dataclass(frozen=True, slots=True)
-class LimitText:
+class LimitText(NamedTuple):
     """One limit as read from text.
 
     algorithm: "token-bucket" (when none is named), "leaky-bucket", "fixed-window", "sliding-window" or
@@ -119,6 +126,11 @@ class LimitText:
     rate: Rate
     burst: int | None
     text: str
+
+
+def shown(number: int, spec: str = ",") -> str:
+    """For messages: Python refuses to write numbers of thousands of digits, so those are told by size."""
+    return format(number, spec) if number.bit_length() < 128 else f"an int of {number.bit_length():,} bits"
 
 
 def parse_rate(text: str) -> Rate:

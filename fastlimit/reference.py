@@ -1,8 +1,8 @@
 """The slow model of the engine: a dict, a lock and `algorithms/*.py`. Test oracle, and engine of simulations.
 
-It says what each call of a `Limiter` means, field by field, and nothing about how it is done: no bound on keys, no
-bound on integers, no check of arguments beyond the ones that decide (`CostExceedsLimit`). What it knows and the
-algorithms do not: a limit's own time, several limits as one, and how instants become the fields of a Decision.
+It says what each call of a `Limiter` means, field by field, and nothing about how it is done: no bound on
+keys or integers, no check of arguments but the one that decides (`CostExceedsLimit`). What it knows and the
+algorithms do not: a limit's own time, several limits as one, how instants become the fields of a Decision.
 """
 
 from __future__ import annotations
@@ -20,9 +20,14 @@ from .errors import CostExceedsLimit
 from .limits import Algorithm, Limit, limits_from
 
 SECOND = 10**9
-PAST = 2**57  # a limit's own time starts this many nanoseconds before its limiter, for clocks that step back
-LAST_UNIT = 3 * 2**58 - 1  # its end, at least 22 years after; an instant twice a whole bucket later still fits 60 bits
-LONGEST_NS = 2**63 - 1  # a Decision's durations end here; only a clock that stepped back by centuries gets there
+
+# A limit's own time begins before its limiter, for clocks that step back, and ends 22 years after it was
+# built, or later in coarser units: an instant twice a whole bucket after its end still fits 60 bits.
+PAST_NS = 2**57
+LAST_UNIT = 3 * 2**58 - 1
+
+# Where a Decision's durations end; only a clock that steps back by centuries gets there.
+LONGEST_NS = 2**63 - 1
 
 ALGORITHMS: dict[Algorithm, ModuleType] = {
     Algorithm.TOKEN_BUCKET: token_bucket,
@@ -33,6 +38,7 @@ ALGORITHMS: dict[Algorithm, ModuleType] = {
 }
 
 State = Any  # of the limit's algorithm
+Given = str | Limit | Sequence[str | Limit]
 
 _lock = Lock()  # one for all limiters, so that a call over several of them is one step too
 
@@ -81,7 +87,7 @@ class Table:
 
     def __init__(self, limit: Limit, name: str | None, now_ns: int) -> None:
         self.given_name = name
-        self.base_ns = now_ns - PAST
+        self.base_ns = now_ns - PAST_NS
         self.states: dict[Hashable, State] = {}
         self.use(limit)
 
@@ -124,11 +130,14 @@ class Table:
         allowed, after = self.algorithm.step(before, self.units(now_ns), cost, self.parameters)
         return allowed, before, after
 
-    def decision(self, before: State, after: State, cost: int, allowed: bool, now_ns: int) -> ReferenceDecision:
-        report: Report = self.algorithm.report(before, after, self.units(now_ns), cost, allowed, self.parameters)
+    def decision(
+        self, before: State, after: State, cost: int, allowed: bool, now_ns: int
+    ) -> ReferenceDecision:
+        now, limit = self.units(now_ns), self.parameters
+        report: Report = self.algorithm.report(before, after, now, cost, allowed, limit)
         return ReferenceDecision(
             allowed=allowed,
-            limit=self.parameters.capacity,
+            limit=limit.capacity,
             remaining=report.remaining,
             retry_after_ns=0 if allowed else self.wait_ns(report.allowed_at, now_ns),
             reset_after_ns=self.wait_ns(report.fresh_at, now_ns),
@@ -138,7 +147,7 @@ class Table:
 
     def check(self, cost: int) -> None:
         if cost > self.parameters.capacity:
-            raise CostExceedsLimit(f"cost {cost:,} can never pass {self.name}, at most {self.parameters.capacity:,} can")
+            raise CostExceedsLimit(f"cost {cost} is above what {self.name} can ever grant")
 
     def debit(self, key: Hashable, cost: int, now_ns: int) -> ReferenceDecision:
         state = self.state(key, now_ns)
@@ -147,9 +156,8 @@ class Table:
         return self.decision(state, state, 0, True, now_ns)._replace(delay_ns=0)
 
     def refund(self, key: Hashable, cost: int, now_ns: int) -> ReferenceDecision:
-        state = self.state(key, now_ns)
-        if key in self.states:
-            state = self.states[key] = self.algorithm.refund(state, self.units(now_ns), cost, self.parameters)
+        state = self.algorithm.refund(self.state(key, now_ns), self.units(now_ns), cost, self.parameters)
+        self.states[key] = state
         return self.decision(state, state, 0, True, now_ns)._replace(delay_ns=0)
 
     def convert(self, limit: Limit, now_ns: int) -> None:
@@ -167,7 +175,7 @@ class Charge(NamedTuple):
 
 
 def combine(decisions: Sequence[ReferenceDecision]) -> ReferenceDecision:
-    """Several limits as one: the binding one is the last to let a refused call pass, or has the least left."""
+    """Several limits as one: the binding one makes a refused call wait longest, or has the least left."""
     allowed = all(decisions)
     if allowed:
         binding = min(decisions, key=lambda decision: decision.remaining)
@@ -199,14 +207,14 @@ def decide(charges: Sequence[Charge], now_ns: int, *, charging: bool = True) -> 
 
 
 class ReferenceLimiter:
-    """What `fastlimit.Limiter` means; `clock` is anything with `now_ns`, monotonic and wall clock in one."""
+    """What `fastlimit.Limiter` means; `clock` is monotonic and wall clock in one."""
 
-    def __init__(self, limit: str | Limit | Sequence[str | Limit], *, name: str | None = None, clock: Clock) -> None:
+    def __init__(self, limit: Given, *, name: str | None = None, clock: Clock) -> None:
         self.clock = clock
         limits = limits_from(limit)
         several = name is not None and len(limits) > 1
         names = [f"{name}[{i}]" if several else name for i in range(len(limits))]
-        self.tables = [Table(one, its_name, clock.now_ns) for one, its_name in zip(limits, names, strict=True)]
+        self.tables = [Table(*each, clock.now_ns) for each in zip(limits, names, strict=True)]
 
     def charges(self, key: Hashable, cost: int) -> list[Charge]:
         return [Charge(table, key, cost) for table in self.tables]
@@ -243,14 +251,16 @@ class ReferenceLimiter:
                 table.states.pop(key, None)
 
     def allow_many(self, keys: Sequence[Hashable], costs: Sequence[int] | None = None) -> bytes:
-        batch = [self.charges(key, cost) for key, cost in zip(keys, [1] * len(keys) if costs is None else costs, strict=True)]
+        if costs is None:
+            costs = [1] * len(keys)
+        batch = [self.charges(*each) for each in zip(keys, costs, strict=True)]
         for table, _, cost in (charge for charges in batch for charge in charges):
             table.check(cost)
         with _lock:
             now_ns = self.clock.now_ns
             return bytes(decide(charges, now_ns).allowed for charges in batch)
 
-    def update(self, limit: str | Limit | Sequence[str | Limit]) -> None:
+    def update(self, limit: Given) -> None:
         limits = limits_from(limit)
         algorithms = [table.parameters.algorithm for table in self.tables]
         if [one.parameters().algorithm for one in limits] != algorithms:

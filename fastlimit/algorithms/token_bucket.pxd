@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from .outcome cimport Limit, Report, State, at_least, at_most, less, ratio_up
+from .outcome cimport Limit, Report, State, at_least, at_most, less, ratio_down, ratio_up
 
 
 cdef inline State fresh() noexcept nogil:
@@ -41,7 +41,8 @@ cdef inline bint debit(State *state, uint64_t now, uint64_t cost, const Limit *l
 
 
 cdef inline void refund(State *state, uint64_t now, uint64_t cost, const Limit *limit) noexcept nogil:
-    state.body = at_least(now, less(state.body, at_most(cost, 4 * limit.capacity) * limit.emission_interval))
+    cdef uint64_t back = less(state.body, ratio_down(cost, limit.emission_interval, 1))  # saturates
+    state.body = at_least(at_most(now, state.body), back)
     state.count -= <uint32_t> cost
 
 
