@@ -40,7 +40,6 @@ cdef class Limiter:
     cdef readonly object max_keys
     cdef list names
     cdef ManualClock clock
-    cdef object changing
     cdef object __weakref__
 
 

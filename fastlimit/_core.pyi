@@ -1,6 +1,7 @@
 """Types of the compiled module; what everything means is said there."""
 
 from collections.abc import Callable, Iterable, Sequence
+from threading import Lock
 from typing import Literal, Self, final
 
 from typing_extensions import disjoint_base
@@ -92,7 +93,7 @@ class Bucket:
     def reset(self) -> None: ...
 
 def acquire_all(triples: Iterable[tuple[Limiter, Key, int]]) -> Decision: ...
-def install(plan: Callable[..., Plan], stats: Callable[..., Stats]) -> None: ...
+def install(plan: Callable[..., Plan], stats: Callable[..., Stats], lock: Lock) -> None: ...
 def restore_decision(
     allowed: bool, limit: int, remaining: int, retry_ns: int, reset_ns: int, delay_ns: int, name: str
 ) -> Decision: ...

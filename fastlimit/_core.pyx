@@ -11,22 +11,24 @@ from cpython.object cimport PyObject
 from cpython.tuple cimport PyTuple_GET_ITEM
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memchr, memcpy
+from libc.string cimport memcpy
 
 from ._kernel.answer cimport Answer
-from ._kernel.arguments cimport any_cost, hash_key, settled_cost
-from ._kernel.atomics cimport load_relaxed, load_relaxed_i64, prefetch, store_relaxed, store_relaxed_i64
+from ._kernel.arguments cimport (
+    PySequence_Fast_GET_SIZE, PySequence_Fast_ITEMS, any_cost, batch_of, hash_batch, hash_key, settled_cost,
+)
+from ._kernel.atomics cimport load_relaxed, load_relaxed_i64, store_relaxed, store_relaxed_i64
 from ._kernel.build cimport build_table, limit_of
 from ._kernel.clock cimport clock_now, counter_trusted, start_clock, system_clock
 from ._kernel.counters cimport count
 from ._kernel.decide cimport CHARGE, DEBIT, PEEK, REFUND, RESET, Operation
 from ._kernel.engine cimport (
-    MAX_LIMITS, PREFETCH_AHEAD, Engine, Totals, admit_batch, admit_key, change_limit, charge_key, close_engine,
+    MAX_LIMITS, Engine, Totals, admit_batch, admit_key, change_limit, charge_key, close_engine,
     combine_all, open_engine, operate_key, prepare, totals,
 )
 from ._kernel.hashing cimport Hash, is_same_key
 from ._kernel.seconds cimport clock_ns, nanoseconds, seconds_rounded_up
-from ._kernel.sketch cimport ENTRIES, key_named, note
+from ._kernel.sketch cimport ENTRIES, key_named, note, note_batch
 from ._kernel.slot cimport Slot
 from ._kernel.together cimport Charge, charge_all
 from .algorithms.outcome cimport Limit
@@ -38,15 +40,7 @@ cdef extern from *:
     #if defined(__x86_64__) && !defined(__GCC_HAVE_SYNC_COMPARE_AND_SWAP_16)
     #error "compile with -mcx16: without it a 16-byte compare-and-swap would call a library that may hide a lock"
     #endif
-    #ifdef Py_GIL_DISABLED
-    #define FL_LISTS_STAY 0
-    #else
-    #define FL_LISTS_STAY 1
-    #endif
     """
-    const bint LISTS_STAY "FL_LISTS_STAY"
-    Py_ssize_t PySequence_Fast_GET_SIZE(object sequence)
-    PyObject **PySequence_Fast_ITEMS(object sequence)
 
 cdef enum:
     MAX_ACQUIRE = 8
@@ -196,13 +190,15 @@ cdef class ManualClock:
 
 cdef object make_plan = None
 cdef object make_stats = None
+cdef object update_lock = None
 
 
-def install(plan, stats):
-    """What a Limiter needs that is written in Python: `fastlimit.limiter` brings it."""
-    global make_plan, make_stats
+def install(plan, stats, lock):
+    """What a Limiter needs that is written in Python: `fastlimit.limiter` brings it, with a new lock after a fork."""
+    global make_plan, make_stats, update_lock
     make_plan = plan
     make_stats = stats
+    update_lock = lock
 
 
 cdef class Limiter:
@@ -235,7 +231,6 @@ cdef class Limiter:
         self.names = list(plan.names)
         self.max_keys = max_keys
         self.clock = clock
-        self.changing = plan.lock
         random = urandom(sizeof(self.core.secret))
         memcpy(self.core.secret, PyBytes_AS_STRING(random), sizeof(self.core.secret))
         if clock is not None:
@@ -323,7 +318,7 @@ cdef class Limiter:
             units = <int64_t *> malloc((size or 1) * sizeof(int64_t)) if batch_costs is not None else NULL
             if hashes == NULL or (batch_costs is not None and units == NULL):
                 raise MemoryError(f"no memory for a batch of {size} keys")
-            hash_batch(self, batch, size, hashes)
+            hash_batch(batch, size, self.core.secret, hashes)
             if batch_costs is not None:
                 cost_batch(self, batch_costs, size, units)
             if size >= NOGIL_FROM:
@@ -331,7 +326,7 @@ cdef class Limiter:
                     admit_batch(&self.core, hashes, units, size, verdict)
             else:
                 admit_batch(&self.core, hashes, units, size, verdict)
-            note_batch(self, batch, hashes, verdict, size)
+            note_batch(self.core.sketch, batch, size, self.core.secret, hashes, verdict)
         finally:
             free(hashes)
             free(units)
@@ -368,15 +363,16 @@ cdef class Limiter:
         cdef Limit one
         cdef int i
         require_built(self)
-        with self.changing:
-            plan = make_plan(limit, self.name, self.max_keys, "share", self.clock, True, self.limits)
+        plan = make_plan(limit, self.name, self.max_keys, "share", self.clock, True, self.limits)
+        with update_lock:
             for i in range(self.core.limit_count):
                 one = limit_of(plan.parameters[i])
                 with nogil:
                     change_limit(&self.core, i, &one)
                 self.names[i] = plan.names[i]
             store_relaxed(&self.core.most_cost, least_capacity(plan.parameters))
-            self.limits = plan.limits
+            with cython.critical_section(self):
+                self.limits = plan.limits
 
     def stats(self):
         """Totals so far, as an immutable Stats; counts the keys by a scan of the table."""
@@ -451,32 +447,6 @@ cdef Decision operate_at(Limiter self, const Hash *hash, Operation operation, in
 
 # ---- batches
 
-cdef object batch_of(object given, str what):
-    """The elements as a tuple, or as the list they came in, where the GIL keeps it from changing while it is read."""
-    if type(given) is tuple or (LISTS_STAY and type(given) is list):
-        return given
-    if isinstance(given, str | bytes) or not hasattr(given, "__iter__"):
-        raise TypeError(f"{what} must be an iterable of {what}, not {type(given).__name__}")
-    return tuple(given)
-
-
-cdef int hash_batch(Limiter self, object batch, Py_ssize_t size, Hash *hashes) except -1:
-    """Two cache lines of each key are asked for ahead of its turn: the header, and where a short text may end."""
-    cdef PyObject **keys = PySequence_Fast_ITEMS(batch)
-    cdef Py_ssize_t i = 0
-    cdef const char *ahead
-    try:
-        for i in range(size):
-            if i + PREFETCH_AHEAD < size:
-                ahead = <const char *> keys[i + PREFETCH_AHEAD]
-                prefetch(ahead)
-                prefetch(ahead + 64)
-            hash_key(<object> keys[i], self.core.secret, &hashes[i])
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"keys[{i}]: {error}") from None
-    return 0
-
-
 cdef int cost_batch(Limiter self, object costs, Py_ssize_t size, int64_t *units) except -1:
     cdef Py_ssize_t i = 0
     if PySequence_Fast_GET_SIZE(costs) != size:
@@ -486,26 +456,6 @@ cdef int cost_batch(Limiter self, object costs, Py_ssize_t size, int64_t *units)
             units[i] = charged_cost(self, <object> PySequence_Fast_ITEMS(costs)[i])
     except (TypeError, ValueError) as error:
         raise type(error)(f"costs[{i}]: {error}") from None
-    return 0
-
-
-cdef int note_batch(
-    Limiter self, object batch, const Hash *hashes, const unsigned char *verdicts, Py_ssize_t size
-) except -1:
-    """Remember who was refused. A list may have changed while the GIL was released: then names are left out."""
-    cdef const unsigned char *refused = <const unsigned char *> memchr(verdicts, 0, size)
-    cdef Hash hash
-    cdef Py_ssize_t i
-    try:
-        while refused != NULL and PySequence_Fast_GET_SIZE(batch) == size:
-            i = refused - verdicts
-            key = <object> PySequence_Fast_ITEMS(batch)[i]
-            hash_key(key, self.core.secret, &hash)
-            if is_same_key(&hash, &hashes[i]):
-                note(self.core.sketch, key, &hash)
-            refused = <const unsigned char *> memchr(refused + 1, 0, size - i - 1)
-    except (TypeError, ValueError):  # what stands there now is no key
-        pass
     return 0
 
 

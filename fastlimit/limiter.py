@@ -6,6 +6,7 @@ the exact type that defines the method, and without it each call took a third lo
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -52,7 +53,6 @@ class Plan(NamedTuple):
     parameters: tuple[Parameters, ...]
     names: tuple[str, ...]
     when_full: int
-    lock: threading.Lock
 
 
 def plan(
@@ -81,7 +81,7 @@ def plan(
     parameters = tuple(one.parameters() for one in limits)
     if replaced is not None:
         check_same_algorithms(replaced, parameters)
-    return Plan(limits, parameters, limit_names(name, limits), WHEN_FULL[when_full], threading.Lock())
+    return Plan(limits, parameters, limit_names(name, limits), WHEN_FULL[when_full])
 
 
 def check_same_algorithms(replaced: tuple[Limit, ...], parameters: tuple[Parameters, ...]) -> None:
@@ -101,4 +101,10 @@ def limit_names(name: str | None, limits: tuple[Limit, ...]) -> tuple[str, ...]:
     return (name,) if len(limits) == 1 else tuple(f"{name}[{i}]" for i in range(len(limits)))
 
 
-install(plan, Stats)
+def install_all() -> None:
+    """With a new lock for updates; also in a forked child, whose copy of the old one may be held by nobody."""
+    install(plan, Stats, threading.Lock())
+
+
+install_all()
+os.register_at_fork(after_in_child=install_all)

@@ -1,9 +1,11 @@
 """From Python objects to what the kernel takes: keys to hashes, costs to integers. Holds the GIL, raises for people."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
 from cpython.long cimport PyLong_AsLongLongAndOverflow
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 
+from .atomics cimport prefetch
 from .hashing cimport SECRET_WORDS, Hash, chain, hash_bytes
 
 cdef extern from *:
@@ -26,7 +28,15 @@ cdef extern from *:
         return Py_SIZE(number) == 0 ? 0 : -1;
     #endif
     }
+    #ifdef Py_GIL_DISABLED
+    #define FL_LISTS_STAY 0
+    #else
+    #define FL_LISTS_STAY 1
+    #endif
     """
+    const bint LISTS_STAY "FL_LISTS_STAY"
+    Py_ssize_t PySequence_Fast_GET_SIZE(object sequence)
+    PyObject **PySequence_Fast_ITEMS(object sequence)
     bint PyUnicode_IS_COMPACT_ASCII(object text)
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
     unsigned int PyUnicode_KIND(object text)
@@ -39,6 +49,7 @@ cdef enum:
     MAX_KEY_BYTES = 4096
     KIND_BYTES = 8          # a text's kind is its bytes per character: 1, 2 or 4
     KIND_TUPLE = 16
+    KEYS_AHEAD = 16         # to prefetch
 
 
 cdef inline int hash_key(object key, const uint64_t *secret, Hash *hash) except -1:
@@ -112,3 +123,29 @@ cdef inline int64_t settled_cost(object cost) except -1:
     if value == INT64_MAX and cost > INT64_MAX:
         raise ValueError(f"cost must be at most 2^63 - 1, not {cost}")
     return value
+
+
+cdef inline object batch_of(object given, str what):
+    """The elements as a tuple, or as the list they came in, where the GIL keeps it from changing while it is read."""
+    if type(given) is tuple or (LISTS_STAY and type(given) is list):
+        return given
+    if isinstance(given, str | bytes) or not hasattr(given, "__iter__"):
+        raise TypeError(f"{what} must be an iterable of {what}, not {type(given).__name__}")
+    return tuple(given)
+
+
+cdef inline int hash_batch(object batch, Py_ssize_t size, const uint64_t *secret, Hash *hashes) except -1:
+    """Two cache lines of each key are asked for ahead of its turn: the header, and where a short text may end."""
+    cdef PyObject **keys = PySequence_Fast_ITEMS(batch)
+    cdef Py_ssize_t i = 0
+    cdef const char *ahead
+    try:
+        for i in range(size):
+            if i + KEYS_AHEAD < size:
+                ahead = <const char *> keys[i + KEYS_AHEAD]
+                prefetch(ahead)
+                prefetch(ahead + 64)
+            hash_key(<object> keys[i], secret, &hashes[i])
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"keys[{i}]: {error}") from None
+    return 0

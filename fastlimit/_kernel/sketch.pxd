@@ -7,10 +7,13 @@ at most the refusals seen divided by 64. Any key that was refused more often tha
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memchr, memcpy
 
-from .arguments cimport KIND_BYTES, KIND_TUPLE, PyUnicode_GET_LENGTH, PyUnicode_IS_COMPACT_ASCII, ascii_data
-from .hashing cimport Hash
+from .arguments cimport (
+    KIND_BYTES, KIND_TUPLE, PySequence_Fast_GET_SIZE, PySequence_Fast_ITEMS, PyUnicode_GET_LENGTH,
+    PyUnicode_IS_COMPACT_ASCII, ascii_data, hash_key,
+)
+from .hashing cimport Hash, is_same_key
 
 cdef enum:
     ENTRIES = 64
@@ -146,3 +149,23 @@ cdef inline object part_of(int kind, bytes text):
         return text.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError as cut:  # within a character
         return text[:cut.start].decode("utf-8", "surrogatepass")
+
+
+cdef inline int note_batch(
+    Sketch *sketch, object batch, Py_ssize_t size, const uint64_t *secret, const Hash *hashes, const unsigned char *verdicts
+) except -1:
+    """Remember who was refused. A list may have changed while the GIL was released: then names are left out."""
+    cdef const unsigned char *refused = <const unsigned char *> memchr(verdicts, 0, size)
+    cdef Hash hash
+    cdef Py_ssize_t i
+    try:
+        while refused != NULL and PySequence_Fast_GET_SIZE(batch) == size:
+            i = refused - verdicts
+            key = <object> PySequence_Fast_ITEMS(batch)[i]
+            hash_key(key, secret, &hash)
+            if is_same_key(&hash, &hashes[i]):
+                note(sketch, key, &hash)
+            refused = <const unsigned char *> memchr(refused + 1, 0, size - i - 1)
+    except (TypeError, ValueError):  # what stands there now is no key
+        pass
+    return 0
