@@ -171,7 +171,7 @@ def write_stamp(stamp: Dict[str, Any]) -> None:
 
 def cython_sources(top: str) -> List[str]:
     paths = (os.path.join(folder, name) for folder, _, names in os.walk(top) for name in names)
-    return sorted(path for path in paths if path.endswith((".pyx", ".pxd")))
+    return sorted(path for path in paths if path.endswith((".pyx", ".pxd", ".pxi")))
 
 
 def sources(root: str = ROOT) -> List[str]:

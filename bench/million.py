@@ -112,7 +112,10 @@ def stalls(
     """The 99.9th percentile and the worst call of each round, by contender."""
     found = {"p99.9": Samples(), "worst": Samples()}
     parts = chunks(uniform(keys, size.stall_calls * size.stall_rounds, chance), size.stall_calls)
-    contenders = [(CONTROL, table.get, 0), (ALLOW, limiter.allow, len(parts) // 2)]
+    contenders: list[tuple[str, Callable[[str], object], int]] = [
+        (CONTROL, table.get, 0),
+        (ALLOW, limiter.allow, len(parts) // 2),
+    ]
     with collector_off():
         for step in range(len(parts)):
             for name, function, ahead in chance.sample(contenders, len(contenders)):

@@ -6,7 +6,8 @@
     if limiter.allow("user:42"):
         ...
 
-Most callers should use `Limiter` with the text form and `allow`; `acquire` gives a Decision with the numbers for headers.
+Most callers should use `Limiter` with the text form and `allow`; `acquire` gives a Decision with the
+numbers for headers.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@
     with nogil:
         allowed = bucket_allow(bucket, bucket_now(bucket), 1)
 
-`bucket_now` is the time of the limiter's clock in nanoseconds. `bucket_allow` decides without the GIL and without raising:
-a cost of 0 is allowed, one above what the limit can ever grant is refused. Both are safe from any thread that keeps the
-bucket alive.
+`bucket_now` is the time of the limiter's clock in nanoseconds. `bucket_allow` decides without the GIL and
+without raising: a cost of 0 is allowed, one above what the limit can ever grant is refused. Both are safe
+from any thread that keeps the bucket alive.
 """
 
 from libc.stdint cimport int64_t, uint64_t

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from threading import Lock
-from typing import Literal, Self, final
+from typing import Literal, NoReturn, Self, final
 
 from typing_extensions import disjoint_base
 
@@ -14,6 +14,7 @@ class CostExceedsLimit(FastlimitError, ValueError): ...
 
 @final
 class Decision:
+    def __init__(self, *args: object, **kwargs: object) -> NoReturn: ...
     @property
     def allowed(self) -> bool: ...
     @property

@@ -1,6 +1,7 @@
 # cython: language_level=3, freethreading_compatible=True, binding=False
-# cython: embedsignature=True, embedsignature.format=clinic, auto_pickle=False, wraparound=False, cdivision=True
-"""The compiled module: turns Python arguments into kernel calls and their answers into Decisions; it holds no maths.
+# cython: embedsignature=True, embedsignature.format=clinic
+# cython: auto_pickle=False, wraparound=False, cdivision=True
+"""The compiled module: turns Python arguments into kernel calls, and answers into Decisions; no maths.
 
 Private but for what `fastlimit` re-exports and what `_core.pxd` names for `cimport`.
 """
@@ -8,8 +9,9 @@ Private but for what `fastlimit` re-exports and what `_core.pxd` names for `cimp
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.tuple cimport PyTuple_GET_ITEM
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
@@ -23,11 +25,11 @@ from ._kernel.clock cimport clock_now, counter_trusted, start_clock, system_cloc
 from ._kernel.counters cimport count
 from ._kernel.decide cimport CHARGE, DEBIT, PEEK, REFUND, RESET, Operation
 from ._kernel.engine cimport (
-    MAX_LIMITS, Engine, Totals, admit_batch, admit_key, change_limit, charge_key, close_engine,
+    MAX_LIMITS, Totals, admit_batch, admit_key, change_limit, charge_key, close_engine,
     combine_all, open_engine, operate_key, prepare, totals,
 )
 from ._kernel.hashing cimport Hash, is_same_key
-from ._kernel.seconds cimport clock_ns, nanoseconds, seconds_rounded_up
+from ._kernel.seconds cimport check_ns, nanoseconds, seconds_rounded_up
 from ._kernel.sketch cimport ENTRIES, key_named, note, note_batch
 from ._kernel.slot cimport Slot
 from ._kernel.together cimport Charge, charge_all
@@ -38,7 +40,7 @@ from os import urandom
 cdef extern from *:
     """
     #if defined(__x86_64__) && !defined(__GCC_HAVE_SYNC_COMPARE_AND_SWAP_16)
-    #error "compile with -mcx16: without it a 16-byte compare-and-swap would call a library that may hide a lock"
+    #error "compile with -mcx16: else a 16-byte compare-and-swap would call a library that may hide a lock"
     #endif
     """
 
@@ -57,133 +59,7 @@ class CostExceedsLimit(FastlimitError, ValueError):
     """The cost is above what the limit can ever grant: waiting would not help."""
 
 
-# ---- decisions
-
-@cython.final
-@cython.freelist(64)
-@cython.no_gc
-cdef class Decision:
-    """What a limiter decided about one call; true if it was allowed. Immutable.
-
-    allowed      whether the call may go on
-    limit        capacity of the binding limit: the most that can pass at once
-    remaining    calls of cost 1 that would pass now, after this one; never negative
-    retry_after  seconds until the same call is allowed if nobody else calls; 0.0 when allowed
-    reset_after  seconds until the key cannot be told from one never seen
-    delay        seconds to hold the admitted request so that output is smooth (leaky bucket only)
-    name         which limit is the binding one: with several, the one that has the longest wait or the least left
-
-    The seconds are floats, rounded up so that waiting that long is enough; `retry_after_ns`, `reset_after_ns` and
-    `delay_ns` are the exact integers.
-
-    Thread-safety: immutable, so safe everywhere.
-    """
-
-    @property
-    def retry_after(self):
-        """Seconds until the same call is allowed if nobody else calls; 0.0 when allowed."""
-        return seconds_rounded_up(self.retry_after_ns)
-
-    @property
-    def reset_after(self):
-        """Seconds until the key cannot be told from one never seen."""
-        return seconds_rounded_up(self.reset_after_ns)
-
-    @property
-    def delay(self):
-        """Seconds to hold the admitted request so that output is smooth (leaky bucket only)."""
-        return seconds_rounded_up(self.delay_ns)
-
-    def __bool__(self):
-        return self.allowed
-
-    def __eq__(self, other):
-        return fields_of(self) == fields_of(other) if isinstance(other, Decision) else NotImplemented
-
-    def __hash__(self):
-        return hash(fields_of(self))
-
-    def __reduce__(self):
-        return restore_decision, fields_of(self)
-
-    def __repr__(self):
-        if not self.allowed:
-            verdict = f"denied by {self.name!r}, retry after {self.retry_after:.9g} s"
-        elif self.delay_ns:
-            verdict = f"allowed by {self.name!r} after a delay of {self.delay:.9g} s"
-        else:
-            verdict = f"allowed by {self.name!r}"
-        return f"<Decision: {verdict}; {self.remaining} of {self.limit} left, all in {self.reset_after:.9g} s>"
-
-
-cdef inline tuple fields_of(Decision self):
-    return (
-        self.allowed, self.limit, self.remaining, self.retry_after_ns, self.reset_after_ns, self.delay_ns, self.name
-    )
-
-
-def restore_decision(bint allowed, int64_t limit, int64_t remaining, int64_t retry_ns, int64_t reset_ns,
-                     int64_t delay_ns, str name):
-    """Rebuild a pickled Decision."""
-    return decision_of(Answer(allowed, limit, remaining, retry_ns, reset_ns, delay_ns), name)
-
-
-cdef inline Decision decision_of(Answer given, str name):
-    cdef Decision decision = Decision.__new__(Decision)
-    decision.allowed = given.allowed
-    decision.limit = given.limit
-    decision.remaining = given.remaining
-    decision.retry_after_ns = given.retry_ns
-    decision.reset_after_ns = given.reset_ns
-    decision.delay_ns = given.delay_ns
-    decision.name = name
-    return decision
-
-
-# ---- clocks
-
-@cython.final
-cdef class ManualClock:
-    """A clock that moves when told to: for tests, simulations and replays. It is wall time since 1970 as well.
-
-    `now` is where it starts, in seconds, 0 to about 9.2e9. `advance` moves forward by seconds, `set` to a time, also back.
-    `now_ns`, `advance_ns` and `set_ns` are the same in whole nanoseconds. ValueError outside the range.
-
-    Thread-safety: reading and setting are atomic; two concurrent `advance` may count as one.
-    """
-
-    def __cinit__(self, now=0.0):
-        self.cell.manual = True
-        self.cell.ns = clock_ns(nanoseconds(now))
-
-    @property
-    def now_ns(self):
-        """The time in nanoseconds since 1970."""
-        return load_relaxed_i64(&self.cell.ns)
-
-    def advance(self, seconds):
-        """Move forward by `seconds`, 0 or more."""
-        self.advance_ns(nanoseconds(seconds))
-
-    def set(self, seconds):
-        """Move to `seconds` since 1970, which may be back."""
-        self.set_ns(nanoseconds(seconds))
-
-    def advance_ns(self, ns):
-        """Move forward by `ns` nanoseconds, 0 or more."""
-        if ns < 0:
-            raise ValueError(f"a clock advances by 0 or more, not {ns} ns; to step back, set it")
-        self.set_ns(self.now_ns + ns)
-
-    def set_ns(self, ns):
-        """Move to `ns` nanoseconds since 1970, which may be back."""
-        store_relaxed_i64(&self.cell.ns, clock_ns(ns))
-
-    def __repr__(self):
-        return f"ManualClock({self.now_ns / 10**9!r})"
-
-    def __reduce__(self):
-        raise TypeError("a ManualClock cannot be pickled or copied: limiters read this very one")
+include "_values.pxi"
 
 
 # ---- limiters
@@ -194,7 +70,7 @@ cdef object update_lock = None
 
 
 def install(plan, stats, lock):
-    """What a Limiter needs that is written in Python: `fastlimit.limiter` brings it, with a new lock after a fork."""
+    """What a Limiter needs that is in Python; `fastlimit.limiter` brings it, and after a fork a new lock."""
     global make_plan, make_stats, update_lock
     make_plan = plan
     make_stats = stats
@@ -204,19 +80,20 @@ def install(plan, stats, lock):
 cdef class Limiter:
     """Enforces one or several limits on keys, in this process.
 
-    limit      a text ("100/s burst 200", "10/s; 1000/h"), a limit object, or a list of them: all must allow a call
-    name       what Decisions and statistics call it; with several limits, `name[i]`; default: the limit's text
-    max_keys   keys that may owe at once, 1 to 2^30; 43 bytes each, touched as they come (default 65,536: 2.8 MB). A
-               key finds no place a little earlier: when all are in use, one in 1,200
-    when_full  for keys without a place: "share" common buckets (default), "deny" or "allow" them; keys that owe stay
+    limit      a text ("100/s burst 200", "10/s; 1000/h"), a limit object, or a list: all must allow a call
+    name       what Decisions and statistics call it; of several limits, `name[i]`; default: the limit's text
+    max_keys   keys that may owe at once, 1 to 2^30 (65,536 by default); 43 bytes each, touched as they come.
+               A key finds no place a little earlier: when all are in use, one in 1,200
+    when_full  for keys without a place, since those that owe stay: "share" common buckets (default), "deny"
+               or "allow" them
     clock      a ManualClock from `fastlimit.testing`, or None for the system's
     top        whether refused keys are remembered for `top()`
 
-    Raises InvalidLimit for limits that cannot be read or enforced, ValueError and TypeError for other arguments,
-    MemoryError if the table cannot be mapped.
+    Raises InvalidLimit for limits that cannot be read or enforced, ValueError and TypeError for other
+    arguments, MemoryError if the table cannot be mapped.
 
-    Thread-safety: every method may be called from any thread, and from signal handlers; calls take no lock but `update`.
-    A child process starts with a copy of what its parent knew, and goes its own way.
+    Thread-safety: every method may be called from any thread, and from signal handlers; calls take no lock
+    but `update`. A child process starts with a copy of what its parent knew, and goes its own way.
     """
 
     def __cinit__(self):
@@ -262,8 +139,8 @@ cdef class Limiter:
     def acquire(self, key, cost=1):
         """Charge `cost` units if the limit has room for all of them. Returns a Decision.
 
-        A cost of 0 is a peek and always allowed. Raises CostExceedsLimit for one above what the limit can ever grant,
-        ValueError and TypeError for what is no cost or no key, before anything changes.
+        A cost of 0 is a peek and always allowed. Raises CostExceedsLimit for one above what the limit can
+        ever grant, ValueError and TypeError for what is no cost or no key, before anything changes.
         """
         cdef Hash hash
         open_call(self, key, &hash)
@@ -279,13 +156,13 @@ cdef class Limiter:
         return operate_at(self, &hash, PEEK, charged_cost(self, cost))
 
     def refund(self, key, cost=1):
-        """Give `cost` units back, never above fresh; always allowed. Returns a Decision with what is left now."""
+        """Give `cost` units back, never above fresh; always allowed. Returns a Decision: what is left now."""
         cdef Hash hash
         open_call(self, key, &hash)
         return operate_at(self, &hash, REFUND, settled_cost(cost))
 
     def debit(self, key, cost=1):
-        """Charge `cost` units after the fact, whether or not there is room, at most one further capacity into debt.
+        """Charge `cost` units after the fact, room or not, at most one further capacity into debt.
 
         Returns a Decision with what is left now. What exceeds the bottom is dropped and counted in `stats()`.
         """
@@ -300,10 +177,12 @@ cdef class Limiter:
         operate_at(self, &hash, RESET, 0)
 
     def allow_many(self, keys, costs=None):
-        """Decide on a batch at one clock reading, in order. Returns bytes: 1 for each call allowed, 0 for each denied.
+        """Decide on a batch, in order, at one clock reading. Returns bytes: 1 for each allowed, 0 for each
+        denied.
 
-        `keys` is any iterable of keys, `costs` as many ints or None for 1 each. Everything is checked first: a bad element
-        raises what a single call would, with its index, and charges nothing. Large batches release the GIL.
+        `keys` is any iterable of keys, `costs` as many ints or None for 1 each. Everything is checked first:
+        a bad element raises what a single call would, with its index, and charges nothing. Large batches
+        release the GIL.
         """
         cdef object batch = batch_of(keys, "keys")
         cdef object batch_costs = None if costs is None else batch_of(costs, "costs")
@@ -339,11 +218,12 @@ cdef class Limiter:
     def top(self, n=10):
         """The worst offenders: up to `n` pairs (key, denied), most denied first, of 64 that are kept.
 
-        Counts are never too low, and too high by at most a 64th of all refusals. Keys longer than 64 bytes are cut. Empty
-        with `top=False`.
+        Counts are never too low, and too high by at most a 64th of all refusals. Keys longer than 64 bytes
+        are cut. Empty with `top=False`.
         """
         if not isinstance(n, int) or isinstance(n, bool) or n < 0:
             raise ValueError(f"n must be an int of 0 or more, not {n!r}")
+        require_built(self)
         cdef int i
         found = []
         if self.core.sketch != NULL:
@@ -356,9 +236,10 @@ cdef class Limiter:
     def update(self, limit):
         """Change the numbers while calls go on: every key keeps what it owes, at most twice the new capacity.
 
-        A bucket keeps its debt in tokens; a window keeps its count, in the window of now if its length changed. Number and
-        algorithms must stay (InvalidLimit): build another limiter for others. Threads that decide meanwhile decide by the
-        old numbers or by the new ones. Concurrent updates wait for each other.
+        A bucket keeps its debt in tokens; a window keeps its count, in the window of now if its length
+        changed. Number and algorithms must stay (InvalidLimit): build another limiter for others. Threads
+        that decide meanwhile decide by the old numbers or by the new ones. Concurrent updates wait for each
+        other.
         """
         cdef Limit one
         cdef int i
@@ -371,8 +252,9 @@ cdef class Limiter:
                     change_limit(&self.core, i, &one)
                 self.names[i] = plan.names[i]
             store_relaxed(&self.core.most_cost, least_capacity(plan.parameters))
+            limits = plan.limits
             with cython.critical_section(self):
-                self.limits = plan.limits
+                self.limits = limits
 
     def stats(self):
         """Totals so far, as an immutable Stats; counts the keys by a scan of the table."""
@@ -381,7 +263,8 @@ cdef class Limiter:
         with nogil:
             sum = totals(&self.core)
         return make_stats(
-            self.name, sum.calls.allowed, sum.calls.denied, sum.keys, self.max_keys, sum.full_events, sum.clamped_debits,
+            self.name, sum.calls.allowed, sum.calls.denied, sum.keys, self.max_keys, sum.full_events,
+            sum.clamped_debits,
             sum.lost_on_full, sum.table_bytes,
         )
 
@@ -390,7 +273,10 @@ cdef class Limiter:
         return f"<Limiter {'; '.join(map(str, self.limits or ()))!r}{name}>"
 
     def __reduce__(self):
-        raise TypeError("a limiter cannot be pickled or copied: its buckets live in this process; build one from its limits")
+        raise TypeError(
+            "a limiter cannot be pickled or copied: its buckets live in this process;"
+            " build one from its limits"
+        )
 
 
 cdef int64_t least_capacity(tuple parameters) except -1:
@@ -432,7 +318,7 @@ cdef Decision acquire_at(Limiter self, object key, const Hash *hash, Slot **hint
     binding = charge_key(&self.core, hash, hints, units, clock_now(self.core.clock), CHARGE, &whole)
     if not whole.allowed:
         note(self.core.sketch, key, hash)
-    return decision_of(whole, <str> self.names[binding])
+    return decision_of(&whole, <str> self.names[binding])
 
 
 cdef Decision operate_at(Limiter self, const Hash *hash, Operation operation, int64_t cost):
@@ -442,7 +328,7 @@ cdef Decision operate_at(Limiter self, const Hash *hash, Operation operation, in
     if cost == 0 and operation != RESET:
         operation = PEEK
     binding = operate_key(&self.core, hash, cost, clock_now(self.core.clock), operation, &whole)
-    return decision_of(whole, <str> self.names[binding])
+    return decision_of(&whole, <str> self.names[binding])
 
 
 # ---- batches
@@ -465,7 +351,8 @@ cdef int cost_batch(Limiter self, object costs, Py_ssize_t size, int64_t *units)
 cdef class Bucket:
     """A handle on one key of a limiter: the same calls without hashing and look-up. Keeps the limiter alive.
 
-    It remembers where the key's slot was, checks at each call that it still is the key's, and looks it up again if not.
+    It remembers where the key's slot was, checks at each call that it still is the key's, and looks it up
+    again if not.
 
     Thread-safety: as the limiter's; share one handle, or make one per thread.
     """
@@ -535,28 +422,47 @@ cdef struct Member:  # of an acquire_all: one limiter and one key, both kept ali
 
 
 def acquire_all(triples):
-    """Charge several limiters, or none of them. Returns a Decision, whose `name` says which limit is the binding one.
+    """Charge several limiters, or none of them. Returns a Decision, whose `name` says which limit binds.
 
-    `triples` are 1 to 8 tuples (limiter, key, cost); those with the same limiter and key are added up first. All limiters
-    must share one clock (ValueError). A concurrent call may be refused by a charge that is about to be rolled back; nothing
-    is ever admitted in excess. Errors as in `Limiter.acquire`, with the index of the triple, before anything changes.
+    `triples` are 1 to 8 tuples (limiter, key, cost); those with the same limiter and key are added up first.
+    All limiters must share one clock (ValueError). A concurrent call may be refused by a charge that is about
+    to be rolled back; nothing is ever admitted in excess. Errors as in `Limiter.acquire`, with the index of
+    the triple, before anything changes.
     """
+    cdef PyObject *held[MAX_ACQUIRE]
+    cdef object given = batch_of(triples, "triples")
+    cdef Py_ssize_t size = PySequence_Fast_GET_SIZE(given)
+    cdef int i
+    if not 1 <= size <= MAX_ACQUIRE:
+        raise ValueError(
+            f"acquire_all takes from 1 to {MAX_ACQUIRE} triples (limiter, key, cost), not {size}"
+        )
+    for i in range(<int> size):  # a list may be changed before we are done
+        held[i] = PySequence_Fast_ITEMS(given)[i]
+        Py_INCREF(<object> held[i])
+    try:
+        return acquire_held(held, <int> size)
+    finally:
+        for i in range(<int> size):
+            Py_DECREF(<object> held[i])
+
+
+cdef Decision acquire_held(PyObject **triples, int size):
     cdef Member[MAX_ACQUIRE] members
     cdef Charge[MAX_ACQUIRE * MAX_LIMITS] charges
-    cdef tuple given = tuple(triples)
     cdef Answer whole
     cdef int binding, i = 0, number = 0, member_count = 0
     members[0].limiter = NULL
-    if not 1 <= len(given) <= MAX_ACQUIRE:
-        raise ValueError(f"acquire_all takes from 1 to {MAX_ACQUIRE} triples (limiter, key, cost), not {len(given)}")
     try:
-        for i in range(<int> len(given)):
-            member_count = add_member(<object> PyTuple_GET_ITEM(given, i), members, member_count)
+        for i in range(size):
+            member_count = add_member(<object> triples[i], members, member_count)
     except (TypeError, ValueError) as error:
         raise type(error)(f"triples[{i}]: {error}") from None
     for i in range(member_count):
         members[i].first = number
-        prepare(&(<Limiter> members[i].limiter).core, &members[i].hash, NULL, members[i].cost, &charges[number])
+        prepare(
+            &(<Limiter> members[i].limiter).core, &members[i].hash, NULL, members[i].cost, &charges[number]
+        )
         number += (<Limiter> members[i].limiter).core.limit_count
     charge_all(charges, number, clock_now((<Limiter> members[0].limiter).core.clock))
     binding = combine_all(charges, number, CHARGE, &whole)
@@ -565,11 +471,11 @@ def acquire_all(triples):
     i = member_count - 1
     while members[i].first > binding:
         i -= 1
-    return decision_of(whole, <str> (<Limiter> members[i].limiter).names[binding - members[i].first])
+    return decision_of(&whole, <str> (<Limiter> members[i].limiter).names[binding - members[i].first])
 
 
 cdef int add_member(object triple, Member *members, int member_count) except -1:
-    """Add a triple to those before it: to the one with the same limiter and key, or as one more. Returns how many there are."""
+    """Add a triple to one before it of its limiter and key, or as one more. Returns how many there are."""
     cdef Limiter limiter
     cdef Member *member = &members[member_count]
     cdef int i
@@ -592,7 +498,7 @@ cdef int add_member(object triple, Member *members, int member_count) except -1:
 
 
 cdef int count_member(const Member *member, const Charge *charges, bint admitted) except -1:
-    """An admitted call counts on every limiter, a refused one on those that refused it; a peek counts on none."""
+    """An admitted call counts on every limiter, a refused one on those that refused it, a peek on none."""
     cdef Limiter limiter = <Limiter> member.limiter
     cdef bint refused = False
     cdef int i

@@ -4,8 +4,8 @@
     ├── InvalidLimit (ValueError)        a limit that cannot be read, or numbers that no limit can have
     └── CostExceedsLimit (ValueError)    a cost that the limit can never grant, however long the caller waits
 
-Keys, costs and other arguments of the wrong type or value raise plain TypeError and ValueError, before any state
-changes.
+Keys, costs and other arguments of the wrong type or value raise plain TypeError and ValueError, before any
+state changes.
 """
 
 from __future__ import annotations
@@ -16,4 +16,4 @@ __all__ = ["CostExceedsLimit", "FastlimitError", "InvalidLimit"]
 
 
 class InvalidLimit(FastlimitError, ValueError):
-    """A limit that cannot be read, or whose numbers are outside what an engine can enforce; the message says which."""
+    """A limit that cannot be read, or whose numbers no engine can enforce; the message says which."""

@@ -102,7 +102,7 @@ def limit_names(name: str | None, limits: tuple[Limit, ...]) -> tuple[str, ...]:
 
 
 def install_all() -> None:
-    """With a new lock for updates; also in a forked child, whose copy of the old one may be held by nobody."""
+    """With a new lock for updates; in a forked child too, whose copy of the old one may be held by nobody."""
     install(plan, Stats, threading.Lock())
 
 

@@ -85,9 +85,9 @@ def seconds(ns: int) -> float:
 class Table:
     """One limit: the state of each key, in the limit's own time."""
 
-    def __init__(self, limit: Limit, name: str | None, now_ns: int) -> None:
+    def __init__(self, limit: Limit, name: str | None) -> None:
         self.given_name = name
-        self.base_ns = now_ns - PAST_NS
+        self.base_ns: int | None = None
         self.states: dict[Hashable, State] = {}
         self.use(limit)
 
@@ -99,11 +99,17 @@ class Table:
     def algorithm(self) -> ModuleType:
         return ALGORITHMS[self.parameters.algorithm]
 
+    def base(self, now_ns: int) -> int:
+        """What units count from: some years before the first use."""
+        if self.base_ns is None:
+            self.base_ns = now_ns - PAST_NS
+        return self.base_ns
+
     def units(self, now_ns: int) -> int:
         """A clock reading in the limit's own time."""
         if self.parameters.epoch:
             return now_ns + self.parameters.offset
-        elapsed = max(now_ns - self.base_ns, 0)
+        elapsed = max(now_ns - self.base(now_ns), 0)
         return min(elapsed * (self.parameters.multiplier or 2**64) >> 64, LAST_UNIT)
 
     def wait_ns(self, instant: int, now_ns: int) -> int:
@@ -113,7 +119,7 @@ class Table:
         if self.parameters.epoch:
             wanted_ns = instant - self.parameters.offset
         else:
-            wanted_ns = self.base_ns - (-instant * 2**64 // (self.parameters.multiplier or 2**64))
+            wanted_ns = self.base(now_ns) - (-instant * 2**64 // (self.parameters.multiplier or 2**64))
         return min(wanted_ns - now_ns, LONGEST_NS)
 
     def state(self, key: Hashable, now_ns: int) -> State:
@@ -214,7 +220,7 @@ class ReferenceLimiter:
         limits = limits_from(limit)
         several = name is not None and len(limits) > 1
         names = [f"{name}[{i}]" if several else name for i in range(len(limits))]
-        self.tables = [Table(*each, clock.now_ns) for each in zip(limits, names, strict=True)]
+        self.tables = [Table(*each) for each in zip(limits, names, strict=True)]
 
     def charges(self, key: Hashable, cost: int) -> list[Charge]:
         return [Charge(table, key, cost) for table in self.tables]
@@ -248,6 +254,7 @@ class ReferenceLimiter:
     def reset(self, key: Hashable) -> None:
         with _lock:
             for table in self.tables:
+                table.base(self.clock.now_ns)
                 table.states.pop(key, None)
 
     def allow_many(self, keys: Sequence[Hashable], costs: Sequence[int] | None = None) -> bytes:

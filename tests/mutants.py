@@ -185,8 +185,8 @@ its own time begins late
 + PAST_NS = 2**56
 
 waits rounded down
-- self.base_ns - (-instant * 2**64 //
-+ self.base_ns + (instant * 2**64 //
+- self.base(now_ns) - (-instant * 2**64 //
++ self.base(now_ns) + (instant * 2**64 //
 
 2 parts in a million slow
 - self.parameters = limit.parameters()

@@ -1,4 +1,4 @@
-"""For tests of bad input: limiters, and a check that an error says what it must and that nothing was charged."""
+"""For tests of bad input: limiters, and a check that an error says what it must and charges nothing."""
 
 from __future__ import annotations
 
@@ -36,10 +36,11 @@ def picture(limiter: Limiter) -> tuple[object, ...]:
 
 
 @contextmanager
-def refuses(error: type[Exception], message: str, *limiters: Limiter) -> Iterator[None]:
+def expect_refusal(error: type[Exception], message: str, *limiters: Limiter) -> Iterator[None]:
     """The block raises exactly this, and leaves the limiters as they were."""
     before = [picture(limiter) for limiter in limiters]
     with pytest.raises(error, match=f"^{re.escape(message)}$") as caught:
         yield
     assert error is caught.type
-    assert before == [picture(limiter) for limiter in limiters]
+    after = [picture(limiter) for limiter in limiters]
+    assert before == after, f"charged before the error: {before} became {after}"

@@ -1,4 +1,4 @@
-"""Bad input, rows K10 to K14, K18 and K20: limits that are wrong, and too many of them. No error charges anything."""
+"""Bad input, rows K10 to K14, K18 and K20: limits that are wrong, and too many. No error charges anything."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import Any
 
 import pytest
-from refusals import ALGORITHMS, BYSTANDER, by_algorithm, limiter_of, picture, refuses
+from refusals import ALGORITHMS, BYSTANDER, by_algorithm, expect_refusal, limiter_of, picture
 
 from fastlimit import (
     FixedWindow,
@@ -51,7 +51,7 @@ def unreadable(text: str, expected: str, at: int) -> str:
     ],
 )
 def test_k10_a_limit_of_nothing(build: Callable[[], Limiter], message: str) -> None:
-    with refuses(InvalidLimit, message):
+    with expect_refusal(InvalidLimit, message):
         build()
 
 
@@ -70,7 +70,7 @@ def test_k10_a_limit_of_nothing(build: Callable[[], Limiter], message: str) -> N
     ],
 )
 def test_k11_limits_beyond_64_bits(build: Callable[[], Limiter], message: str) -> None:
-    with refuses(InvalidLimit, message):
+    with expect_refusal(InvalidLimit, message):
         build()
 
 
@@ -106,7 +106,7 @@ def test_k11_nothing_overflows_at_the_largest_numbers(limit: Limit) -> None:
 
 
 def test_k12_rates_above_one_a_nanosecond() -> None:
-    with refuses(InvalidLimit, "TokenBucket: the rate must be at most 10^9 per second, not 2/ns"):
+    with expect_refusal(InvalidLimit, "TokenBucket: the rate must be at most 10^9 per second, not 2/ns"):
         Limiter("2/ns")
     clock = ManualClock(1_000.0)
     limiter = Limiter("1/ns", clock=clock)
@@ -117,7 +117,7 @@ def test_k12_rates_above_one_a_nanosecond() -> None:
 
 def test_k13_one_per_ten_years() -> None:
     too_long = "burst 100 at 1/3652days takes over 100 years to come back; lower burst or raise the rate"
-    with refuses(InvalidLimit, f"TokenBucket: {too_long}"):
+    with expect_refusal(InvalidLimit, f"TokenBucket: {too_long}"):
         Limiter("1/3652days burst 100")
     clock = ManualClock(1_000.0)
     limiter = Limiter("1/3652days burst 10", clock=clock)
@@ -133,10 +133,10 @@ def test_k13_one_per_ten_years() -> None:
 
 def test_k14_periods_and_rates_that_floats_cannot_hold() -> None:
     expected = "a whole number of units, at least 1 (write 1500ms for 1.5s)"
-    with refuses(InvalidLimit, unreadable("1/0.1s", expected, 2)):
+    with expect_refusal(InvalidLimit, unreadable("1/0.1s", expected, 2)):
         Limiter("1/0.1s")
     expected = "a whole count (write 1/2s for one every two seconds)"
-    with refuses(InvalidLimit, unreadable("0.5/s", expected, 0)):
+    with expect_refusal(InvalidLimit, unreadable("0.5/s", expected, 0)):
         Limiter("0.5/s")
     assert 0.1 == limiter_of("1/100ms").acquire("a").reset_after
 
@@ -154,14 +154,16 @@ def test_k14_rates_are_exact_to_a_unit_of_time_in_10_to_the_9_grants(text: str) 
 
 
 def test_k18_more_limits_than_a_call_may_meet() -> None:
-    with refuses(InvalidLimit, "a limiter takes from 1 to 8 limits, not 1000"):
+    with expect_refusal(InvalidLimit, "a limiter takes from 1 to 8 limits, not 1000"):
         Limiter(["1/s"] * 1_000)
     limiter = limiter_of()
     for number in (9, 1_000):
         message = f"acquire_all takes from 1 to 8 triples (limiter, key, cost), not {number}"
-        with refuses(ValueError, message, limiter):
+        with expect_refusal(ValueError, message, limiter):
             acquire_all([(limiter, BYSTANDER, 1)] * number)
-    with refuses(ValueError, "acquire_all takes from 1 to 8 triples (limiter, key, cost), not 0", limiter):
+    with expect_refusal(
+        ValueError, "acquire_all takes from 1 to 8 triples (limiter, key, cost), not 0", limiter
+    ):
         acquire_all([])
 
 
@@ -191,7 +193,7 @@ def test_k18_a_bad_triple_is_named_and_nothing_charged(
     triple: Any, error: type[Exception], message: str
 ) -> None:
     limiter = limiter_of()
-    with refuses(error, f"triples[1]: {message}", limiter):
+    with expect_refusal(error, f"triples[1]: {message}", limiter):
         acquire_all([(limiter, BYSTANDER, 1), triple])
 
 
@@ -199,7 +201,7 @@ def test_k18_clocks_must_not_be_mixed() -> None:
     manual, other, real = limiter_of(), limiter_of(), Limiter("5/min")
     message = "triples[1]: its limiter has another clock than the first one; give both the same clock"
     for first, second in [(manual, other), (manual, real), (real, manual)]:
-        with refuses(ValueError, message, manual, other):
+        with expect_refusal(ValueError, message, manual, other):
             acquire_all([(first, BYSTANDER, 1), (second, BYSTANDER, 1)])
         assert 0 == real.stats().allowed
 

@@ -59,6 +59,7 @@ class Scene:
         self.clock = ManualClock()
         self.clock.set_ns(start.at(limit))
         self.limiter = make(limit, clock=self.clock)
+        self.limiter.peek("first use")
         self.attempts: list[Attempt] = []
         life_ns = LAST_NS if self.parameters.epoch else int(LIFE_NS * self.unit_ns)
         self.end_ns = min(self.now_ns + life_ns, LAST_NS)

@@ -313,7 +313,7 @@ def test_acquire_all_adds_up_what_meets_the_same_bucket(clock: ManualClock) -> N
 def test_acquire_all_takes_any_iterable_of_triples_and_no_other(clock: ManualClock) -> None:
     limiter = Limiter("5/min", clock=clock)
     assert 3 == acquire_all((limiter, "a", cost) for cost in (1, 1)).remaining
-    with pytest.raises(TypeError, match="not iterable"):
+    with pytest.raises(TypeError, match="triples must be an iterable of triples, not NoneType"):
         acquire_all(None)  # type: ignore[arg-type]
 
 

@@ -25,7 +25,7 @@ from conftest import complaint
 import dev
 
 ROOT = Path(dev.ROOT)
-SHIPPED = (".py", ".pyx", ".pxd", ".pyi", "py.typed")
+SHIPPED = (".py", ".pyx", ".pxd", ".pxi", ".pyi", "py.typed")
 LITTER = (
     "fastlimit/_core.c",
     "fastlimit/_core.html",

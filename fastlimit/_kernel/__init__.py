@@ -1,1 +1,1 @@
-"""The kernel's headers: inlined into `fastlimit._core`, which is their only user. Nothing here runs on its own."""
+"""The kernel's headers, inlined into `fastlimit._core`, their only user. Nothing here runs on its own."""

@@ -22,25 +22,25 @@ cdef inline int64_t wait(const Table *table, const Trace *trace, uint64_t instan
     return ns_until(instant, trace.now, trace.now_ns, table.header.base, trace.limit)
 
 
-cdef inline Answer answer(const Table *table, const Trace *trace, Operation operation) noexcept nogil:
+cdef inline void answer(
+    const Table *table, const Trace *trace, Operation operation, Answer *given
+) noexcept nogil:
     cdef Report report = dispatch.report(
         &trace.before, &trace.after, trace.now, trace.cost, trace.allowed, trace.limit
     )
-    cdef Answer answer
-    answer.allowed = trace.allowed
-    answer.limit = trace.limit.capacity
-    answer.remaining = report.remaining
-    answer.retry_ns = 0
-    answer.delay_ns = 0
+    given.allowed = trace.allowed
+    given.limit = trace.limit.capacity
+    given.remaining = report.remaining
+    given.retry_ns = 0
+    given.delay_ns = 0
     if trace.full_until:
-        answer.remaining = 0
-        answer.retry_ns = wait(table, trace, trace.full_until)
+        given.remaining = 0
+        given.retry_ns = wait(table, trace, trace.full_until)
     elif not trace.allowed:
-        answer.retry_ns = wait(table, trace, report.allowed_at)
+        given.retry_ns = wait(table, trace, report.allowed_at)
     elif operation == CHARGE or operation == PEEK:
-        answer.delay_ns = wait(table, trace, report.starts_at)
-    answer.reset_ns = wait(table, trace, report.fresh_at)
-    return answer
+        given.delay_ns = wait(table, trace, report.starts_at)
+    given.reset_ns = wait(table, trace, report.fresh_at)
 
 
 cdef inline bint combine(Answer *total, const Answer *one) noexcept nogil:

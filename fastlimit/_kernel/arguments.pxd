@@ -1,4 +1,4 @@
-"""From Python objects to what the kernel takes: keys to hashes, costs to integers. Holds the GIL, raises for people."""
+"""From Python objects to what the kernel takes: keys to hashes, costs to integers. With the GIL; raises."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
@@ -79,8 +79,10 @@ cdef inline int hash_any_key(object key, const uint64_t *secret, Hash *hash) exc
     return 0
 
 
-cdef inline int hash_part(object part, uint64_t seed, const uint64_t *secret, Hash *hash, Py_ssize_t *size) except -1:
-    """Hash a text by its characters as they lie in memory, which is the same for equal texts, surrogates included."""
+cdef inline int hash_part(
+    object part, uint64_t seed, const uint64_t *secret, Hash *hash, Py_ssize_t *size
+) except -1:
+    """Hash a text by its characters as they lie in memory: the same for equal texts, surrogates included."""
     cdef Py_ssize_t length
     cdef unsigned int kind
     if isinstance(part, str):
@@ -88,10 +90,14 @@ cdef inline int hash_part(object part, uint64_t seed, const uint64_t *secret, Ha
         kind = PyUnicode_KIND(part)
         length = PyUnicode_GET_LENGTH(part)
         hash[0] = hash_bytes(<const unsigned char *> PyUnicode_DATA(part), length * kind, kind, seed, secret)
-        size[0] += length if PyUnicode_IS_COMPACT_ASCII(part) else len((<str> part).encode("utf-8", "surrogatepass"))
+        if not PyUnicode_IS_COMPACT_ASCII(part):
+            length = len((<str> part).encode("utf-8", "surrogatepass"))
+        size[0] += length
     elif isinstance(part, bytes):
         length = PyBytes_GET_SIZE(part)
-        hash[0] = hash_bytes(<const unsigned char *> PyBytes_AS_STRING(part), length, KIND_BYTES, seed, secret)
+        hash[0] = hash_bytes(
+            <const unsigned char *> PyBytes_AS_STRING(part), length, KIND_BYTES, seed, secret
+        )
         size[0] += length
     else:
         raise TypeError(f"key must be a str, bytes or a tuple of them, not {type(part).__name__}")
@@ -108,7 +114,9 @@ cdef inline int64_t any_other_cost(object cost) except -1:
     cdef int overflow = 0
     cdef int64_t value
     if not isinstance(cost, int) or isinstance(cost, bool):
-        raise TypeError(f"cost must be an int, not {type(cost).__name__} ({cost!r}); scale fractions to whole units")
+        raise TypeError(
+            f"cost must be an int, not {type(cost).__name__} ({cost!r}); scale fractions to whole units"
+        )
     value = PyLong_AsLongLongAndOverflow(cost, &overflow)
     if overflow > 0:
         return INT64_MAX
@@ -126,7 +134,7 @@ cdef inline int64_t settled_cost(object cost) except -1:
 
 
 cdef inline object batch_of(object given, str what):
-    """The elements as a tuple, or as the list they came in, where the GIL keeps it from changing while it is read."""
+    """The elements as a tuple, or as the list they came in if the GIL keeps it as it is meanwhile."""
     if type(given) is tuple or (LISTS_STAY and type(given) is list):
         return given
     if isinstance(given, str | bytes) or not hasattr(given, "__iter__"):
@@ -135,7 +143,7 @@ cdef inline object batch_of(object given, str what):
 
 
 cdef inline int hash_batch(object batch, Py_ssize_t size, const uint64_t *secret, Hash *hashes) except -1:
-    """Two cache lines of each key are asked for ahead of its turn: the header, and where a short text may end."""
+    """Two cache lines of each key are asked for ahead of its turn: header, and where a short text may end."""
     cdef PyObject **keys = PySequence_Fast_ITEMS(batch)
     cdef Py_ssize_t i = 0
     cdef const char *ahead

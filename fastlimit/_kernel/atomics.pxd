@@ -1,18 +1,18 @@
 """Every atomic operation of the kernel, and why its order suffices.
 
-word       the 16-byte compare-and-swap of a slot. The `__sync` builtin is a full barrier and is always inlined
-           (`cmpxchg16b`, or `caspal` / libgcc's outline atomics on arm64); the `__atomic` one may become a library call
-           that hides a lock, which would be wrong between processes.
-acquire    loads of a slot's halves and identity. Their partner is the compare-and-swap that stored the value: identity
-           is settled before a word goes live, so whoever sees a live word sees its identity.
+word       the 16-byte compare-and-swap of a slot. The `__sync` builtin is a full barrier and is always
+           inlined (`cmpxchg16b`, or `caspal` / libgcc's outline atomics on arm64); the `__atomic` one may
+           become a library call that hides a lock, which would be wrong between processes.
+acquire    loads of a slot's halves and identity. Their partner is the compare-and-swap that stored the value:
+           identity is settled before a word goes live, so whoever sees a live word sees its identity.
 publish    a release store; its partner is an acquire load of the same cell.
 relaxed    statistics and the manual clock, which order nothing.
-dekker     between a claim becoming visible and the search for rivals: store, then load. Two claimers must not both miss
-           each other. The locked instruction of the claim is a full barrier on x86; elsewhere a fence is needed, because
-           an acquire load may pass an earlier release store (RCpc).
+dekker     between a claim becoming visible and the search for rivals: store, then load. Two claimers must not
+           both miss each other. The locked instruction of the claim is a full barrier on x86; elsewhere a
+           fence is needed, because an acquire load may pass an earlier release store (RCpc).
 
-The halves of a word are loaded one by one, so a pair may be torn. A torn pair is never acted on: a write succeeds only
-from exactly what was read, and a refusal reads `hi` again.
+The halves of a word are loaded one by one, so a pair may be torn. A torn pair is never acted on: a write
+succeeds only from exactly what was read, and a refusal reads `hi` again.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -27,7 +27,9 @@ cdef extern from * nogil:
 
     typedef unsigned __int128 fl_u128 __attribute__((may_alias));
 
-    static inline int fl_cas_word(void *word, uint64_t old_lo, uint64_t old_hi, uint64_t new_lo, uint64_t new_hi) {
+    static inline int fl_cas_word(
+        void *word, uint64_t old_lo, uint64_t old_hi, uint64_t new_lo, uint64_t new_hi
+    ) {
         return __sync_bool_compare_and_swap((fl_u128 *)word, (fl_u128)old_hi << 64 | old_lo,
                                             (fl_u128)new_hi << 64 | new_lo);
     }
@@ -46,7 +48,9 @@ cdef extern from * nogil:
     #endif
     #define fl_prefetch(address) __builtin_prefetch((address))
     """
-    bint cas_word "fl_cas_word"(void *word, uint64_t old_lo, uint64_t old_hi, uint64_t new_lo, uint64_t new_hi) noexcept
+    bint cas_word "fl_cas_word"(
+        void *word, uint64_t old_lo, uint64_t old_hi, uint64_t new_lo, uint64_t new_hi
+    ) noexcept
     bint cas_u64 "fl_cas_u64"(uint64_t *cell, uint64_t old_value, uint64_t new_value) noexcept
     uint64_t load_acquire "fl_load_acquire"(const uint64_t *cell) noexcept
     uint32_t load_acquire_u32 "fl_load_acquire"(const uint32_t *cell) noexcept

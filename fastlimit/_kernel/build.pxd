@@ -4,9 +4,10 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from fastlimit.algorithms.outcome cimport Limit
-from .clock cimport Clock, clock_now
+from .clock cimport Clock
 from .hashing cimport Hash
 from .pages cimport map_pages, unmap_pages
+from .scale cimport NO_BASE
 from .slot cimport Slot, live_word
 from .table cimport HEADER_BYTES, OVERFLOW_SLOTS, WINDOW, Header, Table, overflow_key
 
@@ -26,8 +27,10 @@ cdef inline size_t table_bytes(uint64_t slot_count) noexcept nogil:
     return HEADER_BYTES + (slot_count + OVERFLOW_SLOTS) * sizeof(Slot)
 
 
-cdef inline int build_table(Table *table, Clock *clock, object parameters, int64_t max_keys, uint32_t when_full) except -1:
-    """Room for `max_keys` at load 0.75: two slots to a line, and a window to spare at the end, so that no search wraps."""
+cdef inline int build_table(
+    Table *table, Clock *clock, object parameters, int64_t max_keys, uint32_t when_full
+) except -1:
+    """Room for `max_keys` at load 0.75: two slots to a line, and a window at the end: no search wraps."""
     cdef Hash key
     cdef Slot *slot
     cdef uint64_t lines = (max_keys * 2 + 2) // 3
@@ -35,7 +38,9 @@ cdef inline int build_table(Table *table, Clock *clock, object parameters, int64
     cdef Header *header = <Header *> map_pages(table_bytes(slot_count))
     cdef int i
     if header == NULL:
-        raise MemoryError(f"no memory for max_keys={max_keys:,}: {table_bytes(slot_count):,} bytes of address space")
+        raise MemoryError(
+            f"no memory for max_keys={max_keys:,}: {table_bytes(slot_count):,} bytes of address space"
+        )
     table.header = header
     table.slots = <Slot *> (<char *> header + HEADER_BYTES)
     table.lines = lines
@@ -44,7 +49,7 @@ cdef inline int build_table(Table *table, Clock *clock, object parameters, int64
     header.limits[0] = limit_of(parameters)
     header.cumulative = header.limits[0].tolerance != 0
     header.when_full = when_full
-    header.base = clock_now(clock) - (<int64_t> 1 << 57)
+    header.base = NO_BASE
     for i in range(OVERFLOW_SLOTS):
         slot = table.slots + slot_count + i
         key = overflow_key(table, slot)

@@ -1,13 +1,15 @@
-"""The time of a decision: nanoseconds since boot, suspended time included, by the cycle counter where it can be trusted.
+"""The time of a decision: nanoseconds since boot, suspended time included, by the cycle counter if trusted.
 
-`clock_gettime` costs more than the rest of a decision. So the counter is read instead and scaled from an anchor (counter,
-time, rate), which is set anew against the system's clock each second, sooner while the rate is young. There are two
-anchors, the current one and the next; `generation` says which, and is published when the next one is whole. A reader that
-meets a change takes the slow path; nobody waits for the thread that sets one, and a fork in between harms nobody.
+`clock_gettime` costs more than the rest of a decision. So the counter is read instead and scaled from an
+anchor (counter, time, rate), which is set anew against the system's clock each second, sooner while the rate
+is young. There are two anchors, the current one and the next; `generation` says which, and is published when
+the next one is whole. A reader that meets a change takes the slow path; nobody waits for the thread that sets
+one, and a fork in between harms nobody.
 
-    never back      a new anchor begins no earlier than the old one could say; time that ran ahead is slowed until it fits
+    never back      a new anchor begins no earlier than the old one could say; time that ran ahead is slowed
+                    until it fits
     after a jump    (suspend, migration) forward at once, and the rate is measured from scratch
-    trusted         invariant (CPUID 8000_0007h, EDX 8) and the kernel's own clock source, or the generic timer of arm64;
+    trusted         invariant (CPUID 8000_0007h, EDX 8) and the kernel's own clock source, or arm64's timer;
                     otherwise every reading is a `clock_gettime`
 
 Windows of wall time use the same reading plus `wall_offset`, which is read anew with each anchor.
@@ -39,7 +41,7 @@ cdef extern from * nogil:
     #define FL_JUMP (FL_SECOND / 1000)
 
     typedef struct {
-        uint64_t counter, rate, span;  /* rate: ns per tick, times 2^32; span: ticks until the next anchor is due */
+        uint64_t counter, rate, span;  /* rate: ns per tick * 2^32; span: ticks until the next anchor */
         int64_t ns;
     } fl_anchor;
 
@@ -52,7 +54,7 @@ cdef extern from * nogil:
     } fl_time;
 
     typedef struct {
-        int64_t ns;
+        int64_t ns, latest;  /* of a manual clock: its time, and how far the limiters on it can follow */
         uint32_t manual;
     } fl_clock;
     static fl_clock fl_system_clock;
@@ -127,8 +129,8 @@ cdef extern from * nogil:
         __atomic_store_n(&fl_time.generation, generation, __ATOMIC_RELEASE);
     }
 
-    /* By the one thread that holds `setting`. Readers use an anchor for at most two spans: `floor` is the latest time
-       that any of them can have been told. */
+    /* By the one thread that holds `setting`. Readers use an anchor for at most two spans: `floor` is the
+       latest time that any of them can have been told. */
     static inline int64_t fl_set_anchor(void) {
         const fl_anchor *old = &fl_time.anchors[fl_time.generation & 1];
         fl_anchor next;
@@ -151,10 +153,12 @@ cdef extern from * nogil:
         elapsed = actual - fl_time.origin_ns;
         if (elapsed >= FL_FIRST_SPAN) {
             next.rate = (uint64_t)(((unsigned __int128)elapsed << 32) / ticks);
-            next.span = elapsed < FL_SECOND ? ticks : (uint64_t)((unsigned __int128)ticks * FL_SECOND / elapsed);
+            next.span =
+                elapsed < FL_SECOND ? ticks : (uint64_t)((unsigned __int128)ticks * FL_SECOND / elapsed);
             if (next.ns > actual) {
                 int64_t span_ns = fl_scale(next.span, next.rate), ahead = next.ns - actual;
-                next.rate -= (uint64_t)((unsigned __int128)next.rate * (ahead < span_ns / 2 ? ahead : span_ns / 2) / span_ns);
+                next.rate -= (uint64_t)(
+                    (unsigned __int128)next.rate * (ahead < span_ns / 2 ? ahead : span_ns / 2) / span_ns);
             }
             if (elapsed >= FL_SECOND) { fl_time.origin = next.counter; fl_time.origin_ns = actual; }
         } else if (!jumped) {
@@ -196,7 +200,8 @@ cdef extern from * nogil:
         uint64_t span = __atomic_load_n(&anchor->span, __ATOMIC_ACQUIRE);
         uint64_t rate = __atomic_load_n(&anchor->rate, __ATOMIC_ACQUIRE);
         uint64_t ticks = fl_counter() - __atomic_load_n(&anchor->counter, __ATOMIC_ACQUIRE);
-        if (__builtin_expect(ticks < span && generation == __atomic_load_n(&fl_time.generation, __ATOMIC_RELAXED), 1))
+        if (__builtin_expect(
+                ticks < span && generation == __atomic_load_n(&fl_time.generation, __ATOMIC_RELAXED), 1))
             return ns + (int64_t)(ticks * rate >> 32);
         return fl_now_slow();
     }
@@ -216,6 +221,7 @@ cdef extern from * nogil:
     """
     ctypedef struct Clock "fl_clock":
         int64_t ns
+        int64_t latest
         uint32_t manual
 
     Clock system_clock "fl_system_clock"

@@ -1,7 +1,8 @@
 """How many calls were allowed and denied: a stripe per thread, summed when read.
 
-A stripe is one cache line that one thread owns while it lives, so that counting is an ordinary add; the totals of threads
-that ended stay in it. More threads than stripes share the last one, with atomic adds. Nothing is lost either way.
+A stripe is one cache line that one thread owns while it lives, so that counting is an ordinary add; the
+totals of threads that ended stay in it. More threads than stripes share the last one, with atomic adds.
+Nothing is lost either way.
 """
 
 from libc.stdint cimport uint64_t

@@ -1,27 +1,29 @@
-"""A decision: find the bucket, let the algorithm step, swap the word. The only place that knows a table and an algorithm.
+"""A decision: find the bucket, let the algorithm step, swap the word. Only here do table and algorithm meet.
 
-`decide` tries the common case once: the key has a slot, in the current version, and nobody interferes (`evaluate`, then
-`commit`). Everything else is `operate`: retries, changed limits, clocks that stepped back, keys without a slot, full windows.
+`decide` tries the common case once: the key has a slot, in the current version, and nobody interferes
+(`evaluate`, then `commit`). Everything else is `operate`: retries, changed limits, clocks that stepped back,
+keys without a slot, full windows.
 
-Every function takes `now` in nanoseconds of the table's clock. Only the outermost call reads the clock, but each retry
-reads it again: who lost a race may have lost time, and a claim confirmed with an old reading could grant twice.
+Every function takes `now` in nanoseconds of the table's clock. Only the outermost call reads the clock, but
+each retry reads it again: who lost a race may have lost time, and a claim confirmed with an old reading could
+grant twice.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from fastlimit.algorithms cimport dispatch, fixed_window
-from fastlimit.algorithms.outcome cimport Limit, State
+from fastlimit.algorithms.outcome cimport Limit, Report, State
 from .atomics cimport add, load_acquire, load_acquire_u32, load_relaxed_u32, store_relaxed_u32
 from .clock cimport clock_now
 from .hashing cimport Hash
 from .scale cimport MAX_UNITS, units_at
 from .slot cimport (
-    BODY_MASK, VERSION_SHIFT, Slot, Word, count_of, is_live_key, is_tentative, is_unused, live_word, read_word, swap,
-    tag_of,
+    BODY_MASK, VERSION_SHIFT, Slot, Word, count_of, is_live_key, is_tentative, is_unused, live_word,
+    read_word, swap, tag_of,
 )
 from .table cimport (
-    CLAIM_ROUNDS, FULL_ALLOW, FULL_SHARE, OVERFLOW_SLOTS, VERSIONS, WINDOW, Found, Table, find, home_of, kill_claim,
-    overflow_key, overflow_of, scan, settle_claim, take,
+    CLAIM_ROUNDS, FULL_ALLOW, FULL_SHARE, OVERFLOW_SLOTS, VERSIONS, WINDOW, Found, Table, find, home_of,
+    kill_claim, overflow_key, overflow_of, scan, settle_claim, take,
 )
 
 cdef enum Operation:
@@ -61,7 +63,7 @@ cdef inline State state_of(const Word *word) noexcept nogil:
 
 
 cdef inline uint64_t units(Table *table, const Limit *limit, int64_t now) noexcept nogil:
-    return units_at(now, table.header.base, table.clock, limit)
+    return units_at(now, &table.header.base, table.clock, limit)
 
 
 cdef inline void begin(Table *table, Trace *trace, uint64_t cost, int64_t now) noexcept nogil:
@@ -74,7 +76,9 @@ cdef inline void begin(Table *table, Trace *trace, uint64_t cost, int64_t now) n
     trace.clamped = False
 
 
-cdef inline State current_state(Table *table, const Word *word, const Limit *limit, int64_t now) noexcept nogil:
+cdef inline State current_state(
+    Table *table, const Word *word, const Limit *limit, int64_t now
+) noexcept nogil:
     """The state of a live word in terms of the current limit, whichever it was written under."""
     cdef State state = state_of(word)
     cdef Limit *old = &table.header.limits[version_of(word)]
@@ -100,7 +104,7 @@ cdef inline bint commit(Slot *slot, const Word *word, const Trace *trace, uint32
 cdef inline Result evaluate(
     Table *table, Slot *slot, const Word *word, uint64_t cost, int64_t now, Trace *trace
 ) noexcept nogil:
-    """What charging would do, without doing it. LOST if this is not the common case, or a refusal that is out of date."""
+    """What charging would do, without doing it. LOST: not the common case, or a refusal out of date."""
     cdef State state = state_of(word)
     begin(table, trace, cost, now)
     trace.before = state
@@ -116,7 +120,7 @@ cdef inline Result evaluate(
 
 
 cdef inline Slot *look_up(Table *table, const Hash *key, Slot **hint, Word *word) noexcept nogil:
-    """The key's live slot, NULL if it has none. `hint` is where a handle last found it; NULL: there is no handle."""
+    """The key's live slot, NULL if it has none. `hint` is where a handle last found it; NULL: no handle."""
     cdef Slot *slot
     if hint == NULL:
         return find(table, key, word)
@@ -151,8 +155,10 @@ cdef inline Result decide(
     return operate(table, key, CHARGE, cost, now, trace)
 
 
-cdef inline bint admit(Table *table, const Hash *key, Slot **hint, uint64_t cost, int64_t *now) noexcept nogil:
-    """`decide` for those who want no report: the trace of the common case is its own, so it stays in registers.
+cdef inline bint admit(
+    Table *table, const Hash *key, Slot **hint, uint64_t cost, int64_t *now
+) noexcept nogil:
+    """`decide` without a report: the trace of the common case is its own, so it stays in registers.
 
     `now` is brought forward if the clock had to be read again: what follows in a batch must not be earlier.
     """
@@ -208,9 +214,10 @@ cdef inline bint pulled_back(Table *table, Slot *slot, const Word *word, Trace *
 
 
 cdef inline Result operate_on(
-    Table *table, const Hash *key, Slot *slot, Word *word, Operation operation, uint64_t cost, int64_t now, Trace *trace
+    Table *table, const Hash *key, Slot *slot, Word *word, Operation operation, uint64_t cost, int64_t now,
+    Trace *trace
 ) noexcept nogil:
-    """Swap until it succeeds, on a slot whose `word` was just found to be the key's. LOST: it no longer is."""
+    """Swap until it succeeds, on a slot whose `word` was found to be the key's. LOST: it no longer is."""
     while True:
         begin(table, trace, cost, now)
         trace.before = current_state(table, word, trace.limit, now)
@@ -230,7 +237,9 @@ cdef inline Result operate_on(
         now = clock_now(table.clock)
 
 
-cdef inline void begin_unseen(Table *table, const Hash *key, Trace *trace, uint64_t cost, int64_t now) noexcept nogil:
+cdef inline void begin_unseen(
+    Table *table, const Hash *key, Trace *trace, uint64_t cost, int64_t now
+) noexcept nogil:
     """Start from fresh, or from the debt of the overflow bucket that the key may have been charged to."""
     cdef Word word
     begin(table, trace, cost, now)
@@ -243,7 +252,8 @@ cdef inline void begin_unseen(Table *table, const Hash *key, Trace *trace, uint6
 
 
 cdef inline Result confirm(
-    Table *table, const Hash *key, Slot *slot, const Word *claim, Operation operation, uint64_t cost, Trace *trace
+    Table *table, const Hash *key, Slot *slot, const Word *claim, Operation operation, uint64_t cost,
+    Trace *trace
 ) noexcept nogil:
     """Turn a claim live and charged, if it is still there and has no rival."""
     cdef int64_t now = clock_now(table.clock)
@@ -267,11 +277,13 @@ cdef inline uint64_t earliest_free(Table *table, const Hash *key, const Trace *t
     cdef Slot *end = slot + WINDOW
     cdef Word word
     cdef State state
+    cdef Report report
     while slot != end:
         word = read_word(slot)
         if not is_tentative(&word):
             state = current_state(table, &word, trace.limit, trace.now_ns)
-            earliest = min(earliest, dispatch.report(&state, &state, trace.now, 0, True, trace.limit).fresh_at)
+            report = dispatch.report(&state, &state, trace.now, 0, True, trace.limit)
+            earliest = min(earliest, report.fresh_at)
         slot += 1
     return max(earliest, trace.now + 1)
 
@@ -296,8 +308,10 @@ cdef inline Result operate_full(
     return REFUSED
 
 
-cdef inline Result operate_unowned(Table *table, const Hash *key, uint64_t cost, int64_t now, Trace *trace) noexcept nogil:
-    """A refund or reset of a key that has no slot: it is fresh already, unless it shares an overflow bucket."""
+cdef inline Result operate_unowned(
+    Table *table, const Hash *key, uint64_t cost, int64_t now, Trace *trace
+) noexcept nogil:
+    """A refund or reset of a key that has no slot: it is fresh already, or shares an overflow bucket."""
     begin_unseen(table, key, trace, cost, now)
     if trace.before.body != 0 or trace.before.count != 0:
         add(&table.header.lost_on_full, 1)
@@ -312,8 +326,8 @@ cdef inline Result operate_unseen(
     """The key was not found: look closely, and claim a slot if the operation charges anything."""
     cdef Found found
     cdef Result result
-    cdef int attempt
-    for attempt in range(CLAIM_ROUNDS):
+    cdef int _attempt
+    for _attempt in range(CLAIM_ROUNDS):
         found = scan(table, key, now, is_free)
         if found.live != NULL:
             result = operate_on(table, key, found.live, &found.live_word, operation, cost, now, trace)
@@ -359,10 +373,11 @@ cdef inline Result operate(
 # ---- the whole table
 
 cdef inline void sweep(Table *table) noexcept nogil:
-    """After a change of the limit: bring every slot to the current version, and make pending claims start over.
+    """After a change of the limit: bring every slot to the current version; pending claims start over.
 
-    A claim that read the old version and was confirmed later stays in it until its next charge or the next sweep; a claim
-    never survives a sweep, so a version's parameters are not replaced while a word may yet be written under it.
+    A claim that read the old version and was confirmed later stays in it until its next charge or the next
+    sweep; a claim never survives a sweep, so a version's parameters are not replaced while a word may yet be
+    written under it.
     """
     cdef uint32_t version = load_acquire_u32(&table.header.version)
     cdef Limit *limit = &table.header.limits[version]

@@ -1,4 +1,4 @@
-"""One limiter in C: the tables of its limits, its clock, its counters; what it does with a key, and with a batch of them."""
+"""One limiter in C: the tables of its limits, its clock and counters; what it does with one key, and many."""
 
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -69,11 +69,13 @@ cdef inline void change_limit(Engine *engine, int i, const Limit *limit) noexcep
 
 # ---- one key. `hints` are where a handle last found its slots, or NULL.
 
-cdef inline void prepare(Engine *engine, const Hash *key, Slot **hints, uint64_t cost, Charge *charges) noexcept nogil:
+cdef inline void prepare(
+    Engine *engine, const Hash *key, Slot **hints, uint64_t cost, Charge *charges
+) noexcept nogil:
     cdef int i
     for i in range(engine.limit_count):
         charges[i].table = &engine.tables[i]
-        charges[i].key = key[0]
+        charges[i].key = key
         charges[i].cost = cost
         charges[i].slot = hints[i] if hints != NULL else NULL
 
@@ -89,13 +91,17 @@ cdef inline bint charge_prepared(Engine *engine, Slot **hints, int64_t *now, Cha
     return allowed
 
 
-cdef inline bint admit_several(Engine *engine, const Hash *key, Slot **hints, uint64_t cost, int64_t *now) noexcept nogil:
+cdef inline bint admit_several(
+    Engine *engine, const Hash *key, Slot **hints, uint64_t cost, int64_t *now
+) noexcept nogil:
     cdef Charge[MAX_LIMITS] charges
     prepare(engine, key, hints, cost, charges)
     return charge_prepared(engine, hints, now, charges)
 
 
-cdef inline bint admit_key(Engine *engine, const Hash *key, Slot **hints, uint64_t cost, int64_t *now) noexcept nogil:
+cdef inline bint admit_key(
+    Engine *engine, const Hash *key, Slot **hints, uint64_t cost, int64_t *now
+) noexcept nogil:
     """Charge and count, for a bool."""
     cdef bint allowed
     if engine.limit_count == 1:
@@ -107,7 +113,8 @@ cdef inline bint admit_key(Engine *engine, const Hash *key, Slot **hints, uint64
 
 
 cdef inline int charge_key(
-    Engine *engine, const Hash *key, Slot **hints, uint64_t cost, int64_t now, Operation operation, Answer *whole
+    Engine *engine, const Hash *key, Slot **hints, uint64_t cost, int64_t now, Operation operation,
+    Answer *whole
 ) noexcept nogil:
     """Charge and count, for a Decision. Returns the number of the binding limit."""
     cdef Charge[MAX_LIMITS] charges
@@ -115,7 +122,7 @@ cdef inline int charge_key(
     cdef int binding = 0
     if engine.limit_count == 1:
         decide(&engine.tables[0], key, hints, cost, now, &trace)
-        whole[0] = answer(&engine.tables[0], &trace, operation)
+        answer(&engine.tables[0], &trace, operation, whole)
     else:
         prepare(engine, key, hints, cost, charges)
         charge_prepared(engine, hints, &now, charges)
@@ -127,7 +134,7 @@ cdef inline int charge_key(
 cdef inline int operate_key(
     Engine *engine, const Hash *key, uint64_t cost, int64_t now, Operation operation, Answer *whole
 ) noexcept nogil:
-    """An operation on every limit that is no charge and is not counted. Returns the number of the binding limit."""
+    """An operation on every limit that is no charge and not counted. Returns the binding limit's number."""
     cdef Charge[MAX_LIMITS] charges
     cdef int i
     for i in range(engine.limit_count):
@@ -136,14 +143,16 @@ cdef inline int operate_key(
     return combine_all(charges, engine.limit_count, operation, whole)
 
 
-cdef inline int combine_all(const Charge *charges, int number, Operation operation, Answer *whole) noexcept nogil:
+cdef inline int combine_all(
+    const Charge *charges, int number, Operation operation, Answer *whole
+) noexcept nogil:
     """One answer from several tables' traces. Returns the number of the binding one."""
     cdef Answer one
     cdef int binding = 0
     cdef int i
-    whole[0] = answer(charges[0].table, &charges[0].trace, operation)
+    answer(charges[0].table, &charges[0].trace, operation, whole)
     for i in range(1, number):
-        one = answer(charges[i].table, &charges[i].trace, operation)
+        answer(charges[i].table, &charges[i].trace, operation, &one)
         if combine(whole, &one):
             binding = i
     return binding
@@ -154,11 +163,12 @@ cdef inline int combine_all(const Charge *charges, int number, Operation operati
 cdef inline void admit_batch(
     Engine *engine, const Hash *keys, const int64_t *costs, Py_ssize_t size, unsigned char *verdicts
 ) noexcept nogil:
-    """At one reading of the clock; a claim reads it again, and the rest of the batch is then no earlier than the claim."""
+    """At one reading of the clock; a claim reads it again, and the rest of the batch is no earlier then."""
     cdef Table *table = &engine.tables[0]
     cdef int64_t now = clock_now(engine.clock)
     cdef uint64_t cost = 1
     cdef Py_ssize_t allowed = 0
+    cdef Py_ssize_t looks = 0  # of cost 0, which count as nothing
     cdef Py_ssize_t i
     for i in range(min(size, PREFETCH_AHEAD)):
         prefetch_home(table, &keys[i])
@@ -167,12 +177,13 @@ cdef inline void admit_batch(
             prefetch_home(table, &keys[i + PREFETCH_AHEAD])
         if costs != NULL:
             cost = costs[i]
+            looks += cost == 0
         verdicts[i] = cost == 0 or (
             admit(table, &keys[i], NULL, cost, &now) if engine.limit_count == 1
             else admit_several(engine, &keys[i], NULL, cost, &now)
         )
         allowed += verdicts[i]
-    count(engine.stripes, allowed, size - allowed)
+    count(engine.stripes, allowed - looks, size - allowed)
 
 
 # ---- figures

@@ -1,9 +1,10 @@
 """What a table knows of a key: a keyed 64-bit hash that decides (tag and ext), and further bits for its home.
 
-Folded 64 x 64 -> 128 bit multiplications over 16 bytes at a time, in the manner of wyhash (Wang Yi, 2019), with four
-random words of secret per limiter where wyhash has constants: without them neither collisions nor zero factors can be
-aimed at. Two keys of a table are taken for one with probability 2^-64; with 10^6 live keys some pair collides with
-probability 2.7e-8. Not a MAC: it never leaves the process. Names in a store are SipHash digests.
+Folded 64 x 64 -> 128 bit multiplications over 16 bytes at a time, in the manner of wyhash (Wang Yi, 2019),
+with four random words of secret per limiter where wyhash has constants: without them neither collisions nor
+zero factors can be aimed at. Two keys of a table are taken for one with probability 2^-64; with 10^6 live
+keys some pair collides with probability 2.7e-8. Not a MAC: it never leaves the process. Names in a store are
+SipHash digests.
 """
 
 from libc.stdint cimport uint32_t, uint64_t
@@ -28,9 +29,9 @@ cdef extern from * nogil:
         return (uint64_t)((unsigned __int128)a * b >> 64);
     }
 
-    /* `kind` tells texts, bytes and tuples apart; it is mixed where no key reaches, or a key could imitate it. */
-    static inline __attribute__((always_inline)) fl_hash fl_hash_bytes(const unsigned char *p, size_t length, unsigned kind, uint64_t seed,
-                                        const uint64_t *secret) {
+    /* `kind` tells texts, bytes and tuples apart. Mixed in where no key reaches, or one could imitate it. */
+    static inline __attribute__((always_inline)) fl_hash fl_hash_bytes(
+            const unsigned char *p, size_t length, unsigned kind, uint64_t seed, const uint64_t *secret) {
         uint64_t a, b, state = secret[0] ^ seed, meta = (uint64_t)length ^ (uint64_t)kind << 56;
         if (length > 16) {
             size_t left = length;

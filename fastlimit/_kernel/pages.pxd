@@ -12,7 +12,8 @@ cdef extern from * nogil:
         void *pages = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, -1, 0);
         if (pages == MAP_FAILED) return NULL;
     #ifdef MADV_NOHUGEPAGE
-        madvise(pages, size, MADV_NOHUGEPAGE);  /* a huge page would make a sparse table resident; it gains no speed */
+        /* A huge page would make a sparse table resident, and gains no speed. */
+        madvise(pages, size, MADV_NOHUGEPAGE);
     #endif
         return pages;
     }

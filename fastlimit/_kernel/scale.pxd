@@ -1,33 +1,61 @@
-"""Between nanoseconds of a clock and the units of a limit (`fastlimit.limits.Parameters` says how those are chosen)."""
+"""Between nanoseconds of a clock and the units of a limit (`fastlimit.limits` says how those are chosen)."""
 
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 
 from fastlimit.algorithms.outcome cimport Limit, high_product, shifted_ratio_up
+from .atomics cimport cas_u64, load_relaxed_i64
 from .clock cimport Clock, clock_wall_offset
 
 cdef extern from * nogil:
     """
     #define FL_MAX_UNITS (3 * (UINT64_C(1) << 58) - 1)
+    #define FL_PAST_NS (INT64_C(1) << 57)
     """
-    const uint64_t MAX_UNITS "FL_MAX_UNITS"  # a later now stands still, so that now + 2 * 2^57 fits a body's 60 bits
+    const int64_t PAST_NS "FL_PAST_NS"
+    const int64_t NO_BASE "INT64_MIN"  # no reading is within MAX_UNITS of it
+    # A later now stands still, so that now + 2 * 2^57 fits a body's 60 bits.
+    const uint64_t MAX_UNITS "FL_MAX_UNITS"
 
 
-cdef inline uint64_t units_at(int64_t now, int64_t base, Clock *clock, const Limit *limit) noexcept nogil:
+cdef inline uint64_t units_at(int64_t now, int64_t *base, Clock *clock, const Limit *limit) noexcept nogil:
     """`now` in units since `base`, or of wall time since 1970 for windows that are aligned to it."""
     cdef uint64_t elapsed
     if limit.epoch:
         return <uint64_t> (now + clock_wall_offset(clock)) + limit.offset
-    elapsed = <uint64_t> now - <uint64_t> base
+    elapsed = <uint64_t> now - <uint64_t> load_relaxed_i64(base)
     if elapsed <= MAX_UNITS and limit.multiplier == 0:
         return elapsed
-    return scaled_units(now, base, limit)
+    return scaled_units(now, base, clock, limit)
 
 
-cdef inline uint64_t scaled_units(int64_t now, int64_t base, const Limit *limit) noexcept nogil:
-    cdef uint64_t elapsed = <uint64_t> now - <uint64_t> base if now > base else 0
+cdef inline uint64_t scaled_units(
+    int64_t now, int64_t *base, Clock *clock, const Limit *limit
+) noexcept nogil:
+    """The same where a unit is longer than a nanosecond, units cannot say now, or there is no base yet."""
+    cdef int64_t since = load_relaxed_i64(base)
+    cdef uint64_t elapsed
+    if since == NO_BASE:
+        since = set_base(now, base, clock, limit)
+    elapsed = <uint64_t> now - <uint64_t> since if now > since else 0
     if limit.multiplier:
         elapsed = high_product(elapsed, limit.multiplier)
     return elapsed if elapsed < MAX_UNITS else MAX_UNITS
+
+
+cdef inline int64_t set_base(int64_t now, int64_t *base, Clock *clock, const Limit *limit) noexcept nogil:
+    """Count from some years before a table's first use, so that a manual clock may step back to before it.
+
+    A manual clock learns up to when the units reach, and refuses to be set beyond.
+    """
+    cdef uint64_t reach = MAX_UNITS
+    cdef int64_t since
+    if limit.multiplier:
+        reach = shifted_ratio_up(MAX_UNITS, limit.multiplier)
+    cas_u64(<uint64_t *> base, <uint64_t> NO_BASE, <uint64_t> (now - PAST_NS))
+    since = load_relaxed_i64(base)
+    if clock.manual and reach <= <uint64_t> INT64_MAX and since < INT64_MAX - <int64_t> reach:
+        clock.latest = min(clock.latest, since + <int64_t> reach)
+    return since
 
 
 cdef inline int64_t ns_until(
@@ -44,7 +72,9 @@ cdef inline int64_t ns_until(
     return <int64_t> wait if wait < INT64_MAX else INT64_MAX
 
 
-cdef inline uint64_t scaled_ns_until(uint64_t instant, int64_t now, int64_t base, const Limit *limit) noexcept nogil:
+cdef inline uint64_t scaled_ns_until(
+    uint64_t instant, int64_t now, int64_t base, const Limit *limit
+) noexcept nogil:
     """The same where a unit is longer than a nanosecond, or now is outside of what the units can say."""
     cdef uint64_t elapsed = instant if limit.multiplier == 0 else shifted_ratio_up(instant, limit.multiplier)
     if now < base:

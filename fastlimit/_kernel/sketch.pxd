@@ -1,8 +1,10 @@
 """The worst offenders by name, in bounded memory: Space-Saving with 64 entries, fed where a call is refused.
 
-Source: Metwally, Agrawal, El Abbadi, "Efficient computation of frequent and top-k elements in data streams", ICDT 2005.
-A key not among the entries replaces the smallest and starts from its count, so a count is never too low, and too high by
-at most the refusals seen divided by 64. Any key that was refused more often than that is among the entries.
+Source: Metwally, Agrawal, El Abbadi, "Efficient computation of frequent and top-k elements in data streams",
+ICDT 2005.
+A key not among the entries replaces the smallest and starts from its count, so a count is never too low, and
+too high by at most the refusals seen divided by 64. Any key that was refused more often than that is among
+the entries.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -84,9 +86,9 @@ cdef inline int note_other(Sketch *sketch, object key, uint64_t id) except -1:
 
 cdef inline int smallest(Sketch *sketch) noexcept nogil:
     """An entry with the least count. The floor rises only when a whole round has found none at it."""
-    cdef int i
+    cdef int i, _step
     cdef uint64_t least
-    for i in range(ENTRIES):
+    for _step in range(ENTRIES):
         sketch.cursor = (sketch.cursor + 1) % ENTRIES
         if sketch.counts[sketch.cursor] == sketch.floor:
             return sketch.cursor
@@ -152,9 +154,10 @@ cdef inline object part_of(int kind, bytes text):
 
 
 cdef inline int note_batch(
-    Sketch *sketch, object batch, Py_ssize_t size, const uint64_t *secret, const Hash *hashes, const unsigned char *verdicts
+    Sketch *sketch, object batch, Py_ssize_t size, const uint64_t *secret, const Hash *hashes,
+    const unsigned char *verdicts
 ) except -1:
-    """Remember who was refused. A list may have changed while the GIL was released: then names are left out."""
+    """Remember who was refused. A list may have changed while the GIL was released: then names go missing."""
     cdef const unsigned char *refused = <const unsigned char *> memchr(verdicts, 0, size)
     cdef Hash hash
     cdef Py_ssize_t i

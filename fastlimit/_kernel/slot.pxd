@@ -2,11 +2,11 @@
 
      0  lo        tentative:1  lease:1  version:2  body:60     | the word: one 16-byte compare-and-swap
      8  hi        tag:32  count:32                             |
-    16  identity  ext:32  gen:32 (28 used)                       one 8-byte compare-and-swap, only during a claim
+    16  identity  ext:32  gen:32 (28 used)                       one 8-byte compare-and-swap, during a claim
     24  reported  how much of `count` the store has acknowledged, written by a synchronizer only
     28  denied    refusals since the claim; statistics, may be approximate
 
-    live, a bucket      body = tat:60                     count = cost admitted, cumulative, inherited by the next key
+    live, a bucket      body = tat:60                     count = cost admitted ever, by earlier keys too
     live, a window      body = index:28 previous:32       count = admitted in the current window
     live, from first    body = start:60                   count = admitted since the start
     tentative           body = ext:32 gen:28              count = inherited (windows: 0); ext 0 is nobody's
@@ -91,7 +91,7 @@ cdef inline uint32_t claimed_gen(const Word *word) noexcept nogil:
 
 
 cdef inline uint32_t newer_gen(uint32_t a, uint32_t b) noexcept nogil:
-    """The later of two generations by serial number arithmetic (RFC 1982), which survives the wrap at 2^28."""
+    """The later of two generations, by serial number arithmetic (RFC 1982): it survives the wrap at 2^28."""
     return a if ((a - b) & GEN_MASK) < (GEN_MASK >> 1) else b
 
 
@@ -110,9 +110,11 @@ cdef inline bint swap(Slot *slot, const Word *old, const Word *new) noexcept nog
 cdef inline bint is_live_key(Slot *slot, const Word *word, const Hash *key) noexcept nogil:
     """Whether `word`, just read from `slot`, is the live bucket of `key`.
 
-    The identity is loaded after the word. It cannot change while the word is live, so a later swap from exactly this
-    word lands on this key or nowhere.
+    The identity is loaded after the word. It cannot change while the word is live, so a later swap from
+    exactly this word lands on this key or nowhere.
     """
     return (
-        tag_of(word) == key.tag and not is_tentative(word) and <uint32_t> (load_acquire(&slot.identity) >> 32) == key.ext
+        tag_of(word) == key.tag
+        and not is_tentative(word)
+        and <uint32_t> (load_acquire(&slot.identity) >> 32) == key.ext
     )

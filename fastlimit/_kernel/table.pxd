@@ -1,16 +1,17 @@
 """One open-addressing table per limit: finding a key's slot, and claiming one without ever giving a key two.
 
-A key may live in any of the `WINDOW` slots from its home line on; an unused slot ends the search, because a claim takes
-the first free slot in scan order. What cannot be told from fresh is free, so nothing needs a sweeper; what still owes is
-never taken, so nobody can flood a debt away.
+A key may live in any of the `WINDOW` slots from its home line on; an unused slot ends the search, because a
+claim takes the first free slot in scan order. What cannot be told from fresh is free, so nothing needs a
+sweeper; what still owes is never taken, so nobody can flood a debt away.
 
-Claiming is the hard part. Two threads that both miss a key may each see another slot become free. So a claim is
-tentative first (`take`); the claimant then looks for rivals, earlier ones win and later ones are killed, and settles the
-slot's identity (`settle_claim`); only then may `decide` turn exactly that tentative word live. A tentative word owes nothing:
-whoever comes upon one finishes it (its own key's) or takes it (another's), so a claimant may die anywhere.
+Claiming is the hard part. Two threads that both miss a key may each see another slot become free. So a claim
+is tentative first (`take`); the claimant then looks for rivals, earlier ones win and later ones are killed,
+and settles the slot's identity (`settle_claim`); only then may `decide` turn exactly that tentative word
+live. A tentative word owes nothing: whoever comes upon one finishes it (its own key's) or takes it
+(another's), so a claimant may die anywhere.
 
-The header lies in front of the slots and has no pointer either; `Table` is one process's view of both. Nothing here
-knows an algorithm: whether a word is free is asked of the caller's `IsFree`.
+The header lies in front of the slots and has no pointer either; `Table` is one process's view of both.
+Nothing here knows an algorithm: whether a word is free is asked of the caller's `IsFree`.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -26,7 +27,7 @@ from .slot cimport (
 )
 
 cdef enum:
-    WINDOW = 48           # slots from home; with all of max_keys in use (load 0.75) one key in 1,200 finds them taken
+    WINDOW = 48           # slots from home; with all max_keys in use (load 0.75) one key in 1,200 finds none
     OVERFLOW_SLOTS = 64   # shared by newcomers that find their window full
     VERSIONS = 4          # parameter sets, so that a limit can change under live slots
     CLAIM_ROUNDS = 64     # lost races after which a claim counts as one on a full window
@@ -151,7 +152,7 @@ cdef inline Found scan(Table *table, const Hash *key, int64_t now, IsFree is_fre
 
 
 cdef inline bint take(Table *table, const Hash *key, Slot *slot, Word *word) noexcept nogil:
-    """Claim a free slot, tentatively; `word` is what was read there and becomes the claim. False: somebody was faster."""
+    """Claim a free slot, tentatively; `word`, as it was read there, becomes the claim. False: too late."""
     cdef uint32_t gen = <uint32_t> load_acquire(&slot.identity) & GEN_MASK
     if is_tentative(word):
         gen = newer_gen(gen, claimed_gen(word))
@@ -169,7 +170,7 @@ cdef inline bint kill_claim(Slot *slot, const Word *word) noexcept nogil:
 
 
 cdef inline bint outlives_rivals(Table *table, const Hash *key, Slot *claim) noexcept nogil:
-    """Look at the whole window after the claim became visible: of two claimants at least one sees the other here."""
+    """Look at the whole window once the claim is visible: of two claimants at least one sees the other."""
     cdef Slot *slot = home_of(table, key)
     cdef Slot *end = slot + WINDOW
     cdef Word word

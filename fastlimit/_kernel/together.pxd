@@ -13,7 +13,7 @@ from .table cimport Table
 
 cdef struct Charge:
     Table *table
-    Hash key
+    const Hash *key  # a pointer: to copy what was stored a moment ago, in other pieces, would stall
     Slot *slot  # where the key was last found, or NULL
     Word word
     uint64_t cost
@@ -25,7 +25,7 @@ cdef inline bint peek_all(Charge *charges, int count, int64_t now) noexcept nogi
     cdef bint allowed = True
     cdef int i
     for i in range(count):
-        operate(charges[i].table, &charges[i].key, PEEK, charges[i].cost, now, &charges[i].trace)
+        operate(charges[i].table, charges[i].key, PEEK, charges[i].cost, now, &charges[i].trace)
         allowed = allowed and charges[i].trace.allowed
     return allowed
 
@@ -39,11 +39,11 @@ cdef inline bint evaluate_all(Charge *charges, int count, int64_t now) noexcept 
     for i in range(count):
         charge = &charges[i]
         result = LOST
-        if charge.cost > 0 and look_up(charge.table, &charge.key, &charge.slot, &charge.word) != NULL:
+        if charge.cost > 0 and look_up(charge.table, charge.key, &charge.slot, &charge.word) != NULL:
             result = evaluate(charge.table, charge.slot, &charge.word, charge.cost, now, &charge.trace)
         if result == LOST:
             charge.slot = NULL
-            operate(charge.table, &charge.key, PEEK, charge.cost, now, &charge.trace)
+            operate(charge.table, charge.key, PEEK, charge.cost, now, &charge.trace)
         allowed = allowed and charge.trace.allowed
     return allowed
 
@@ -54,17 +54,17 @@ cdef inline void roll_back(Charge *charges, int refused, int count, int64_t now)
     cdef int i
     for i in range(refused):
         if charges[i].cost > 0:
-            operate(charges[i].table, &charges[i].key, REFUND, charges[i].cost, now, &given_back)
+            operate(charges[i].table, charges[i].key, REFUND, charges[i].cost, now, &given_back)
     for i in range(count):
         if i != refused:
-            operate(charges[i].table, &charges[i].key, PEEK, charges[i].cost, now, &charges[i].trace)
+            operate(charges[i].table, charges[i].key, PEEK, charges[i].cost, now, &charges[i].trace)
 
 
 cdef inline bint charge_all(Charge *charges, int count, int64_t now) noexcept nogil:
     """Evaluate all, then charge in order; a refusal on the way rolls back.
 
-    Never admits too much. A concurrent call may be refused by a charge that is about to be rolled back, and a kill leaves
-    at most the charged prefix.
+    Never admits too much. A concurrent call may be refused by a charge that is about to be rolled back, and a
+    kill leaves at most the charged prefix.
     """
     cdef Charge *charge
     cdef int i
@@ -74,9 +74,11 @@ cdef inline bint charge_all(Charge *charges, int count, int64_t now) noexcept no
         return False
     for i in range(count):
         charge = &charges[i]
-        if charge.cost == 0 or (charge.slot != NULL and commit(charge.slot, &charge.word, &charge.trace, charge.key.tag)):
+        if charge.cost == 0 or (
+            charge.slot != NULL and commit(charge.slot, &charge.word, &charge.trace, charge.key.tag)
+        ):
             continue
-        if operate(charge.table, &charge.key, CHARGE, charge.cost, now, &charge.trace) == REFUSED:
+        if operate(charge.table, charge.key, CHARGE, charge.cost, now, &charge.trace) == REFUSED:
             roll_back(charges, i, count, clock_now(charge.table.clock))
             return False
     return True

@@ -71,7 +71,9 @@ cdef inline void refund(State *state, uint64_t now, uint64_t cost, const Limit *
         first_window.refund(state, now, cost, limit)
 
 
-cdef inline void convert(State *state, uint64_t was, uint64_t now, const Limit *old, const Limit *new) noexcept nogil:
+cdef inline void convert(
+    State *state, uint64_t was, uint64_t now, const Limit *old, const Limit *new
+) noexcept nogil:
     if old.algorithm == TOKEN_BUCKET or old.algorithm == LEAKY_BUCKET:
         token_bucket.convert(state, was, now, old, new)
     elif old.algorithm == FIXED_WINDOW:

@@ -56,7 +56,9 @@ cdef inline void refund(State *state, uint64_t now, uint64_t cost, const Limit *
     state.count = <uint32_t> less(state.count, cost)
 
 
-cdef inline void convert(State *state, uint64_t was, uint64_t now, const Limit *old, const Limit *new) noexcept nogil:
+cdef inline void convert(
+    State *state, uint64_t was, uint64_t now, const Limit *old, const Limit *new
+) noexcept nogil:
     roll(state, was, old)
     state.count = <uint32_t> at_most(state.count, 2 * new.capacity)
     if old.window != new.window or was != now:

@@ -1,7 +1,8 @@
 """Fixed window that begins with a key's first hit instead of at a common edge.
 
-A state is (start, current): when the window began, and what was admitted since. It is over, and the key fresh, one
-`window` after its start. Other limiters call this a fixed window too; here it is `FixedWindow(rate, anchor="first")`.
+A state is (start, current): when the window began, and what was admitted since. It is over, and the key
+fresh, one `window` after its start. Other limiters call this a fixed window too; here it is
+`FixedWindow(rate, anchor="first")`.
 """
 
 from __future__ import annotations
@@ -60,6 +61,6 @@ def refund(state: State, now: int, cost: int, limit: Limit) -> State:
 
 
 def convert(state: State, was: int, now: int, old: Limit, new: Limit) -> State:
-    """The same count; in a window that begins now if its length or units changed. `was`: as in `token_bucket`."""
+    """The same count; in a window from now on if its length or units changed. `was`: as in `token_bucket`."""
     start, current = roll(state, was, old)
     return State(start if (old.window, was) == (new.window, now) else now, min(current, 2 * new.capacity))

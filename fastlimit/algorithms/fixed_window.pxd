@@ -37,7 +37,7 @@ cdef inline uint64_t month_index(uint64_t now, const Limit *limit) noexcept nogi
 
 
 cdef inline uint64_t index_of(uint64_t now, const Limit *limit) noexcept nogil:
-    """now // window by the reciprocal, which is at most one too low; a division would take longer than the rest."""
+    """now // window by the reciprocal, at most one too low; a division would take longer than the rest."""
     if limit.months:
         return month_index(now, limit)
     cdef uint64_t index = high_product(now, limit.reciprocal)
@@ -129,7 +129,9 @@ cdef inline void refund(State *state, uint64_t now, uint64_t cost, const Limit *
     state.count = <uint32_t> less(state.count, cost)
 
 
-cdef inline void convert(State *state, uint64_t was, uint64_t now, const Limit *old, const Limit *new) noexcept nogil:
+cdef inline void convert(
+    State *state, uint64_t was, uint64_t now, const Limit *old, const Limit *new
+) noexcept nogil:
     state[0] = roll(state, index_of(was, old))
     state.count = <uint32_t> at_most(state.count, 2 * new.capacity)
     if old.window != new.window or old.months != new.months or was != now:

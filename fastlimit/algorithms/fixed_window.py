@@ -1,11 +1,13 @@
 """Fixed window: a counter per window, windows aligned to 1970-01-01 UTC or to the calendar's months.
 
-A state is (index, previous, current): the number of its window modulo 2^28, and what was admitted in the one before
-and in this one. `previous` decides nothing here; it keeps the tail of a window for a synchronizer that comes late.
+A state is (index, previous, current): the number of its window modulo 2^28, and what was admitted in the one
+before and in this one. `previous` decides nothing here; it keeps the tail of a window for a synchronizer that
+comes late.
 
-A window's number wraps: a key idle for exactly 2^28 windows meets its old count for at most two windows, which can
-only refuse early. A number up to 2^17 windows ahead of now is a clock that stepped back: one ahead, and now counts as
-that window; further ahead, and the state moves to now's window with its counts (`roll`), so no step gives budget back.
+A window's number wraps: a key idle for exactly 2^28 windows meets its old count for at most two windows,
+which can only refuse early. A number up to 2^17 windows ahead of now is a clock that stepped back: one ahead,
+and now counts as that window; further ahead, and the state moves to now's window with its counts (`roll`), so
+no step gives budget back.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ DAY = 86_400 * 10**9
 
 
 class State(NamedTuple):
-    index: int
+    index: int  # type: ignore[assignment]  # a tuple's method of that name, which is of no use here
     previous: int
     current: int
 
@@ -29,7 +31,8 @@ class State(NamedTuple):
 def days_before_month(months: int) -> int:
     """Days from 1970-01-01 to the first day of the month that begins `months` months later.
 
-    Source: `days_from_civil` of Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms"; the year starts in March.
+    Source: `days_from_civil` of Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms"; the year
+    starts in March.
     """
     year, month = EPOCH_YEAR + (months - 2) // 12, (months - 2) % 12
     return 365 * year + year // 4 - year // 100 + year // 400 + (153 * month + 2) // 5 - 719_468
@@ -43,14 +46,15 @@ def index_of(now: int, limit: Limit) -> int:
     if not limit.months:
         return now // limit.window
     days = now // DAY
-    months = max(days * 4_800 // 146_097 - 1, 0)  # 4,800 months in 400 years of 146,097 days; at most two too few
+    # 4,800 months in 400 years of 146,097 days: at most two too few.
+    months = max(days * 4_800 // 146_097 - 1, 0)
     while days_before_month(months + 1) <= days:
         months += 1
     return months // limit.months
 
 
 def roll(state: State, index: int) -> State:
-    """The state as it stands in the window `index`, or in the one after it when the clock stepped back over an edge."""
+    """The state as it stands in the window `index`, or in the next if the clock stepped back over an edge."""
     distance = (index - state.index) & INDEX_MASK
     empty = state.previous == 0 and state.current == 0
     if distance == 0 or (distance == INDEX_MASK and not empty):
@@ -63,7 +67,7 @@ def roll(state: State, index: int) -> State:
 
 
 def settle(state: State, now: int, limit: Limit) -> State:
-    """A state more than one window ahead of a clock that stepped back is brought to now's window; any other stays."""
+    """Bring a state that is more than one window ahead of a clock that stepped back to now's window."""
     index = index_of(now, limit)
     return roll(state, index) if (index - state.index) & INDEX_MASK >= AHEAD else state
 
@@ -113,7 +117,7 @@ def refund(state: State, now: int, cost: int, limit: Limit) -> State:
 
 
 def convert(state: State, was: int, now: int, old: Limit, new: Limit) -> State:
-    """The same counts; into the window of now if length or edges changed. `was` is `now` in the old limit's units."""
+    """The same counts; in the window of now if length or edges changed. `was`: `now` in the old units."""
     index, previous, current = roll(state, index_of(was, old))
     current = min(current, 2 * new.capacity)
     if (old.window, old.months, was) == (new.window, new.months, now):

@@ -1,4 +1,4 @@
-"""Leaky bucket as a queue: `leaky_bucket.py` says what it means, and why all but `report` is the token bucket's."""
+"""Leaky bucket as a queue: `leaky_bucket.py` says what it means; all but `report` is the token bucket's."""
 
 from libc.stdint cimport uint64_t
 

@@ -1,8 +1,9 @@
 """Leaky bucket as a queue: drained at a constant rate, admitting while there is room, telling each its turn.
 
-The GCRA again (ITU-T I.371 proves the two equal), read from the other side: `tat` is when the server has drained all
-that was admitted, so a request admitted now is served at `tat`, and two of them an `emission_interval` apart however
-they arrived. `capacity` includes the request in service. All that differs from the token bucket is `starts_at`.
+The GCRA again (ITU-T I.371 proves the two equal), read from the other side: `tat` is when the server has
+drained all that was admitted, so a request admitted now is served at `tat`, and two of them an
+`emission_interval` apart however they arrived. `capacity` includes the request in service. All that differs
+from the token bucket is `starts_at`.
 """
 
 from __future__ import annotations

@@ -8,11 +8,15 @@ cdef extern from * nogil:
     typedef unsigned __int128 fl_wide;
 
     static inline uint64_t fl_saturate(fl_wide value) { return value >> 64 ? UINT64_MAX : (uint64_t)value; }
-    static inline uint64_t fl_high_product(uint64_t a, uint64_t b) { return (uint64_t)((fl_wide)a * b >> 64); }
+    static inline uint64_t fl_high_product(uint64_t a, uint64_t b) {
+        return (uint64_t)((fl_wide)a * b >> 64);
+    }
     static inline int fl_product_above(uint64_t a, uint64_t b, uint64_t c, uint64_t d) {
         return (fl_wide)a * b > (fl_wide)c * d;
     }
-    static inline uint64_t fl_ratio_down(uint64_t a, uint64_t b, uint64_t c) { return fl_saturate((fl_wide)a * b / c); }
+    static inline uint64_t fl_ratio_down(uint64_t a, uint64_t b, uint64_t c) {
+        return fl_saturate((fl_wide)a * b / c);
+    }
     static inline uint64_t fl_ratio_up(uint64_t a, uint64_t b, uint64_t c) {
         return fl_saturate(((fl_wide)a * b + (c - 1)) / c);
     }
@@ -20,11 +24,12 @@ cdef extern from * nogil:
         return fl_saturate((((fl_wide)a << 64) + (c - 1)) / c);
     }
     """
-    uint64_t high_product "fl_high_product"(uint64_t a, uint64_t b) noexcept          # a * b / 2^64
-    bint product_above "fl_product_above"(uint64_t a, uint64_t b, uint64_t c, uint64_t d) noexcept  # a * b > c * d
-    uint64_t ratio_down "fl_ratio_down"(uint64_t a, uint64_t b, uint64_t c) noexcept  # a * b / c
+    # a * b / 2^64; a * b > c * d; a * b / c; the same, rounded up; a * 2^64 / c, up. At most 2^64 - 1.
+    uint64_t high_product "fl_high_product"(uint64_t a, uint64_t b) noexcept
+    bint product_above "fl_product_above"(uint64_t a, uint64_t b, uint64_t c, uint64_t d) noexcept
+    uint64_t ratio_down "fl_ratio_down"(uint64_t a, uint64_t b, uint64_t c) noexcept
     uint64_t ratio_up "fl_ratio_up"(uint64_t a, uint64_t b, uint64_t c) noexcept
-    uint64_t shifted_ratio_up "fl_shifted_ratio_up"(uint64_t a, uint64_t c) noexcept  # a * 2^64 / c, 2^64 - 1 if above
+    uint64_t shifted_ratio_up "fl_shifted_ratio_up"(uint64_t a, uint64_t c) noexcept
 
 
 cdef struct Limit:

@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 
 class Limit(Protocol):
-    """The integers that an algorithm reads; each reads its own few (`fastlimit.limits.Parameters` has them all)."""
+    """The integers that algorithms read, each its own few (`fastlimit.limits.Parameters` has them all)."""
 
     @property
     def capacity(self) -> int:

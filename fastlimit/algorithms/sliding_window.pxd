@@ -3,7 +3,7 @@
 from libc.stdint cimport uint64_t
 
 from . cimport fixed_window
-from .fixed_window cimport end_of, index, index_of, pack, previous, roll
+from .fixed_window cimport end_of, index, index_of, pack, previous as previous_of, roll
 from .outcome cimport Limit, Report, State, at_most, less, product_above, ratio_down, ratio_up
 
 
@@ -12,22 +12,24 @@ cdef inline uint64_t start_of(const State *rolled, uint64_t now, const Limit *li
 
 
 cdef inline uint64_t in_sight(const State *rolled, uint64_t now, const Limit *limit) noexcept nogil:
-    """How much of the previous window still is, in time; `previous` times this is what `sliding_window.py` calls so."""
+    """How much of the previous window is, in time; `previous` times this is what `sliding_window.py` has."""
     return limit.window - less(now, start_of(rolled, now, limit))
 
 
 cdef inline uint64_t weighed(const State *rolled, uint64_t now, const Limit *limit) noexcept nogil:
-    return ratio_up(previous(rolled), in_sight(rolled, now, limit), limit.window)
+    return ratio_up(previous_of(rolled), in_sight(rolled, now, limit), limit.window)
 
 
-cdef inline uint64_t passes_at(uint64_t previous, uint64_t current, uint64_t cost, const Limit *limit) noexcept nogil:
+cdef inline uint64_t passes_at(
+    uint64_t previous, uint64_t current, uint64_t cost, const Limit *limit
+) noexcept nogil:
     cdef uint64_t room = limit.capacity - current - cost
     return limit.window - ratio_down(room, limit.window, previous) if previous > room else 0
 
 
 cdef inline bint is_fresh(const State *state, uint64_t now, const Limit *limit) noexcept nogil:
     cdef State rolled = roll(state, index_of(now, limit))
-    return previous(&rolled) == 0 and rolled.count == 0
+    return previous_of(&rolled) == 0 and rolled.count == 0
 
 
 cdef inline bint step(State *state, uint64_t now, uint64_t cost, const Limit *limit) noexcept nogil:
@@ -35,7 +37,10 @@ cdef inline bint step(State *state, uint64_t now, uint64_t cost, const Limit *li
     if rolled.count + cost > limit.capacity:
         return False
     if product_above(
-        previous(&rolled), in_sight(&rolled, now, limit), limit.capacity - rolled.count - cost, limit.window
+        previous_of(&rolled),
+        in_sight(&rolled, now, limit),
+        limit.capacity - rolled.count - cost,
+        limit.window,
     ):
         return False
     state.body = rolled.body
@@ -53,11 +58,11 @@ cdef inline Report report(
     if allowed:
         report.allowed_at = now
     elif state.count + cost <= limit.capacity:
-        report.allowed_at = start + passes_at(previous(&state), state.count, cost, limit)
+        report.allowed_at = start + passes_at(previous_of(&state), state.count, cost, limit)
     else:
         report.allowed_at = end + passes_at(state.count, 0, cost, limit)
     report.remaining = less(limit.capacity, state.count + weighed(&state, now, limit))
-    report.fresh_at = end + limit.window if state.count else end if previous(&state) else now
+    report.fresh_at = end + limit.window if state.count else end if previous_of(&state) else now
     report.starts_at = now
     return report
 
@@ -65,13 +70,15 @@ cdef inline Report report(
 cdef inline void refund(State *state, uint64_t now, uint64_t cost, const Limit *limit) noexcept nogil:
     cdef State rolled = roll(state, index_of(now, limit))
     cdef uint64_t rest = less(cost, rolled.count)
-    state[0] = pack(index(&rolled), less(previous(&rolled), rest), less(rolled.count, cost))
+    state[0] = pack(index(&rolled), less(previous_of(&rolled), rest), less(rolled.count, cost))
 
 
-cdef inline void convert(State *state, uint64_t was, uint64_t now, const Limit *old, const Limit *new) noexcept nogil:
+cdef inline void convert(
+    State *state, uint64_t was, uint64_t now, const Limit *old, const Limit *new
+) noexcept nogil:
     cdef State rolled = roll(state, index_of(was, old))
     cdef uint64_t most = 2 * new.capacity
     if old.window == new.window and was == now:
-        state[0] = pack(index(&rolled), at_most(previous(&rolled), most), at_most(rolled.count, most))
+        state[0] = pack(index(&rolled), at_most(previous_of(&rolled), most), at_most(rolled.count, most))
         return
     state[0] = pack(index_of(now, new), 0, at_most(rolled.count + weighed(&rolled, was, old), most))

@@ -1,9 +1,9 @@
-"""Sliding window, estimated from two counters: the previous window weighted by how much of it is still in sight.
+"""Sliding window, estimated from two counters: the previous window, weighted by how much of it is in sight.
 
 With e the time since the current window began, the estimate of what was admitted in (now - window, now] is
-`current + previous * (window - e) / window`; a call passes when estimate + cost <= capacity. The comparison is exact,
-in integers: both sides times `window`. Source: "How we built rate limiting capable of scaling to millions of
-domains", Cloudflare, 2017. It assumes that the hits of the previous window were spread evenly.
+`current + previous * (window - e) / window`; a call passes when estimate + cost <= capacity. The comparison
+is exact, in integers: both sides times `window`. Source: "How we built rate limiting capable of scaling to
+millions of domains", Cloudflare, 2017. It assumes that the hits of the previous window were spread evenly.
 
 States, window numbers and clocks that step back: as in `fixed_window`.
 """

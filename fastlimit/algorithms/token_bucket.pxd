@@ -1,4 +1,4 @@
-"""Token bucket as a GCRA: `token_bucket.py` says what it means. body = tat, count = cost admitted, modulo 2^32."""
+"""Token bucket as a GCRA: `token_bucket.py` says what it means. body = tat, count = admitted mod 2^32."""
 
 from libc.stdint cimport uint32_t, uint64_t
 
@@ -34,7 +34,8 @@ cdef inline Report report(
 
 
 cdef inline bint debit(State *state, uint64_t now, uint64_t cost, const Limit *limit) noexcept nogil:
-    cdef uint64_t wanted = at_least(state.body, now) + at_most(cost, 2 * limit.capacity + 1) * limit.emission_interval
+    cdef uint64_t debt = at_most(cost, 2 * limit.capacity + 1) * limit.emission_interval
+    cdef uint64_t wanted = at_least(state.body, now) + debt
     state.body = at_least(state.body, at_most(wanted, now + 2 * limit.tolerance))
     state.count += <uint32_t> cost
     return state.body == wanted
@@ -46,6 +47,8 @@ cdef inline void refund(State *state, uint64_t now, uint64_t cost, const Limit *
     state.count -= <uint32_t> cost
 
 
-cdef inline void convert(State *state, uint64_t was, uint64_t now, const Limit *old, const Limit *new) noexcept nogil:
+cdef inline void convert(
+    State *state, uint64_t was, uint64_t now, const Limit *old, const Limit *new
+) noexcept nogil:
     cdef uint64_t debt = ratio_up(less(state.body, was), new.emission_interval, old.emission_interval)
     state.body = now + at_most(debt, 2 * new.tolerance) if debt else 0

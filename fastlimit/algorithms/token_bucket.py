@@ -1,8 +1,8 @@
 """Token bucket, kept as one theoretical arrival time: the GCRA.
 
-A bucket of `capacity` tokens that wins one back each `emission_interval` needs no counter: the instant at which it
-will be full again, the theoretical arrival time `tat`, says it all. Source: the virtual scheduling algorithm of
-ITU-T I.371 and ATM Forum TM 4.0, whose limit L is our `tolerance` less one interval.
+A bucket of `capacity` tokens that wins one back each `emission_interval` needs no counter: the instant at
+which it will be full again, the theoretical arrival time `tat`, says it all. Source: the virtual scheduling
+algorithm of ITU-T I.371 and ATM Forum TM 4.0, whose limit L is our `tolerance` less one interval.
 
 `count` is the cost admitted so far, modulo 2^32. It decides nothing: it tells a synchronizer what to report.
 """
@@ -18,7 +18,7 @@ COUNT_MASK = 2**32 - 1
 
 class State(NamedTuple):
     tat: int
-    count: int
+    count: int  # type: ignore[assignment]  # a tuple's method of that name, which is of no use here
 
 
 def fresh() -> State:
@@ -59,6 +59,6 @@ def refund(state: State, now: int, cost: int, limit: Limit) -> State:
 
 
 def convert(state: State, was: int, now: int, old: Limit, new: Limit) -> State:
-    """The same debt in tokens (rounded up, at most twice the new capacity); `was` is `now` in the old limit's units."""
+    """The same debt in tokens, rounded up, at most twice the new capacity; `was`: `now` in the old units."""
     debt = -(-max(state.tat - was, 0) * new.emission_interval // old.emission_interval)
     return State(now + min(debt, 2 * new.tolerance) if debt else 0, state.count)
