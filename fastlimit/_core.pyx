@@ -17,7 +17,7 @@ from libc.string cimport memcpy
 
 from ._kernel.answer cimport Answer
 from ._kernel.arguments cimport (
-    PySequence_Fast_GET_SIZE, PySequence_Fast_ITEMS, any_cost, batch_of, hash_batch, hash_key, settled_cost,
+    PySequence_Fast_GET_SIZE, PySequence_Fast_ITEMS, any_cost, batch_of, hash_batch, hash_key, settled_cost, shown,
 )
 from ._kernel.atomics cimport load_relaxed, load_relaxed_i64, store_relaxed, store_relaxed_i64
 from ._kernel.build cimport build_table, limit_of
@@ -302,7 +302,7 @@ cdef inline int64_t charged_cost(Limiter self, object cost) except -1:
     cdef int64_t value = any_cost(cost)
     if <uint64_t> value > load_relaxed(&self.core.most_cost):
         raise CostExceedsLimit(
-            f"cost {cost} is above what {' and '.join(self.names)} can ever grant,"
+            f"cost {shown(cost)} is above what {' and '.join(self.names)} can ever grant,"
             f" {load_relaxed(&self.core.most_cost)}; split the call or raise the limit"
         )
     return value

@@ -126,19 +126,19 @@ cdef class ManualClock:
         """Move forward by `ns` nanoseconds, 0 or more."""
         check_ns(ns)
         if ns < 0:
-            raise ValueError(f"a clock advances by 0 or more, not {ns} ns; to step back, set it")
+            raise ValueError(f"a clock advances by 0 or more, not {shown(ns)} ns; to step back, set it")
         self.set_ns(self.now_ns + ns)
 
     def set_ns(self, ns):
         """Move to `ns` nanoseconds since 1970, which may be back."""
         check_ns(ns)
         if not 0 <= ns <= INT64_MAX:
-            raise ValueError(f"a clock must stay from 1970 to 2262 (0 to 2^63 - 1 ns), not {ns} ns")
+            raise ValueError(f"a clock must stay from 1970 to 2262 (0 to 2^63 - 1 ns), not {shown(ns)} ns")
         if ns > self.cell.latest:
             raise ValueError(
                 f"this clock cannot go beyond {self.cell.latest} ns:"
                 f" a limiter in use on it counts from over 22 years before,"
-                f" and could not follow to {ns} ns; give new limiters a new clock"
+                f" and could not follow to {shown(ns)} ns; give new limiters a new clock"
             )
         store_relaxed_i64(&self.cell.ns, ns)
 

@@ -437,6 +437,18 @@ def test_the_engine_needs_the_standard_library_only() -> None:
     assert set() == foreign(imported_by("import fastlimit"))
 
 
+# Each takes as long as a good part of fastlimit itself.
+SLOW = {"asyncio", "dataclasses", "inspect", "logging", "subprocess"}
+
+
+def test_importing_the_engine_brings_in_nothing_slow() -> None:
+    assert set() == SLOW & imported_by("import fastlimit")
+
+
+def test_a_slow_import_would_be_seen() -> None:
+    assert {"dataclasses", "inspect"} <= SLOW & imported_by("import fastlimit, dataclasses")
+
+
 def test_a_foreign_import_would_be_seen() -> None:
     assert {"pytest"} <= foreign(imported_by("import fastlimit, pytest"))
 

@@ -104,6 +104,13 @@ cdef inline int hash_part(
     return 0
 
 
+cdef inline str shown(object value):
+    """For messages: Python refuses to write numbers of thousands of digits, so those are told by size."""
+    if isinstance(value, int) and value.bit_length() >= 128:
+        return f"an int of {value.bit_length():,} bits"
+    return repr(value)
+
+
 cdef inline int64_t any_cost(object cost) except -1:
     """A cost of 0 or more; 2^63 - 1 for any above that."""
     cdef int64_t value = small_int(cost)
@@ -115,13 +122,13 @@ cdef inline int64_t any_other_cost(object cost) except -1:
     cdef int64_t value
     if not isinstance(cost, int) or isinstance(cost, bool):
         raise TypeError(
-            f"cost must be an int, not {type(cost).__name__} ({cost!r}); scale fractions to whole units"
+            f"cost must be an int, not {type(cost).__name__} ({shown(cost)}); scale fractions to whole units"
         )
     value = PyLong_AsLongLongAndOverflow(cost, &overflow)
     if overflow > 0:
         return INT64_MAX
     if overflow < 0 or value < 0:
-        raise ValueError(f"cost must be 0 or more, not {cost}; to give back, call refund")
+        raise ValueError(f"cost must be 0 or more, not {shown(cost)}; to give back, call refund")
     return value
 
 
@@ -129,7 +136,7 @@ cdef inline int64_t settled_cost(object cost) except -1:
     """A cost that is charged or given back after the fact, whatever the limit."""
     cdef int64_t value = any_cost(cost)
     if value == INT64_MAX and cost > INT64_MAX:
-        raise ValueError(f"cost must be at most 2^63 - 1, not {cost}")
+        raise ValueError(f"cost must be at most 2^63 - 1, not {shown(cost)}")
     return value
 
 
