@@ -1,9 +1,10 @@
 """Measures fastlimit against floors, peers and targets: `python -m bench`, or `--quick` for a minute.
 
 How it measures
-    Every contender's statement is compiled into its own loop, as timeit does: no adapter stands between the
-    loop and the callee. Calls are written as their users write them (`limiter.allow(key)`, `table.get(key)`),
-    so the loop and the method's look-up, some ten nanoseconds, are in every figure alike. A round visits
+    Every contender's statement is compiled into its own loop: no adapter stands between the loop and the
+    callee. Calls are written as their users write them (`for _ in range(n): limiter.allow(key)`), so the loop
+    and the method's look-up are in every figure alike; the row `empty loop` tells how much that is, and what
+    a ratio would be without it can be worked out. A round visits
     every contender, in a new order each time; ratios are taken within a round and then medianed, so that a
     noisy minute hits both sides. The process is pinned to one core and the garbage collector is off while a
     loop runs. Before and after, each statement's answer is checked: a contender that should be allowed and is

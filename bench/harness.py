@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import repeat
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
@@ -119,7 +118,7 @@ def collector_off() -> Iterator[None]:
 
 def shortest(loop: Loop, steps: int) -> int:
     """The least of a few runs: one that nobody interrupted, most likely."""
-    return min(loop(repeat(None, steps)) for _ in range(5))
+    return min(loop(range(steps)) for _ in range(5))
 
 
 def steps_for(loop: Loop, slice_ns: int) -> int:
@@ -142,7 +141,7 @@ class Rounds:
         self._runs: list[tuple[Contender, Loop, int]] = []
         for contender in contenders:
             loop = compile_loop(contender.statement, contender.names)
-            loop(repeat(None, 4))  # spends what an exhausted limit still grants
+            loop(range(4))  # spends what an exhausted limit still grants
             check(contender)
             self._runs.append((contender, loop, steps_for(loop, slice_ns)))
         gc.collect()
@@ -152,8 +151,8 @@ class Rounds:
         order = self._random.sample(self._runs, len(self._runs))
         with collector_off():
             for contender, loop, steps in order:
-                loop(repeat(None, steps // 10 + 1))
-                self.samples.add(contender.name, loop(repeat(None, steps)) / (steps * contender.calls))
+                loop(range(steps // 10 + 1))
+                self.samples.add(contender.name, loop(range(steps)) / (steps * contender.calls))
 
     def finish(self) -> Samples:
         """The samples, once every statement still answers as it did at the start."""
