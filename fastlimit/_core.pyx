@@ -17,7 +17,8 @@ from libc.string cimport memcpy
 
 from ._kernel.answer cimport Answer
 from ._kernel.arguments cimport (
-    PySequence_Fast_GET_SIZE, PySequence_Fast_ITEMS, any_cost, batch_of, hash_batch, hash_key, settled_cost, shown,
+    PySequence_Fast_GET_SIZE, PySequence_Fast_ITEMS, any_cost, batch_of, hash_batch, hash_key, settled_cost,
+    shown,
 )
 from ._kernel.atomics cimport load_relaxed, load_relaxed_i64, store_relaxed, store_relaxed_i64
 from ._kernel.build cimport build_table, limit_of

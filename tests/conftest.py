@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -45,3 +46,12 @@ def pytest_sessionstart() -> None:
     reason = complaint(fastlimit._core.__file__, stamp, Path(dev.ROOT))
     if reason is not None:
         raise pytest.UsageError(f"{reason}: run `python3 dev.py test`")
+
+
+@pytest.fixture(scope="session")
+def probe(pytestconfig: pytest.Config) -> ModuleType:
+    """The kernel laid open to its tests: see kernel_probe.py."""
+    import kernel_probe
+
+    assert pytestconfig.cache is not None
+    return kernel_probe.load(pytestconfig.cache.mkdir("probe"))

@@ -199,12 +199,15 @@ cdef inline bint apply_to(Table *table, Trace *trace, Operation operation) noexc
     return trace.allowed
 
 
-cdef inline bint pulled_back(Table *table, Slot *slot, const Word *word, Trace *trace) noexcept nogil:
-    """A state ahead of now: read the clock again, and if it did step back, bring the state to now's window.
+cdef inline bint is_ahead(const Trace *trace) noexcept nogil:
+    return trace.limit.epoch and fixed_window.is_ahead(&trace.before, trace.now, trace.limit)
 
-    False if there was nothing to bring back, and the operation can go on with the new reading.
+
+cdef inline bint pulled_back(Slot *slot, const Word *word, Trace *trace) noexcept nogil:
+    """Bring a state that is over a window ahead of now, because the clock stepped back, to now's window.
+
+    False if it is not: one window ahead, now counts as that window.
     """
-    begin(table, trace, trace.cost, clock_now(table.clock))
     trace.after = trace.before
     fixed_window.settle(&trace.after, trace.now, trace.limit)
     if trace.after.body == trace.before.body:
@@ -217,15 +220,20 @@ cdef inline Result operate_on(
     Table *table, const Hash *key, Slot *slot, Word *word, Operation operation, uint64_t cost, int64_t now,
     Trace *trace
 ) noexcept nogil:
-    """Swap until it succeeds, on a slot whose `word` was found to be the key's. LOST: it no longer is."""
+    """Swap until it succeeds, on a slot whose `word` was just found to be the key's. LOST: no longer is.
+
+    A state ahead of now may be another thread's, from a later reading: the clock is read again before it is
+    taken for one that stepped back.
+    """
+    cdef bint read_again = False
     while True:
         begin(table, trace, cost, now)
         trace.before = current_state(table, word, trace.limit, now)
-        if not (
-            trace.limit.epoch
-            and fixed_window.is_ahead(&trace.before, trace.now, trace.limit)
-            and pulled_back(table, slot, word, trace)
-        ):
+        if is_ahead(trace) and not read_again:
+            read_again = True
+            now = clock_now(table.clock)
+            continue
+        if not is_ahead(trace) or not pulled_back(slot, word, trace):
             if apply_to(table, trace, operation) and operation != PEEK:
                 if commit(slot, word, trace, key.tag):
                     return DONE

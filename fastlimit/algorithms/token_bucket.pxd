@@ -15,7 +15,8 @@ cdef inline bint is_fresh(const State *state, uint64_t now, const Limit *limit) 
 
 cdef inline bint step(State *state, uint64_t now, uint64_t cost, const Limit *limit) noexcept nogil:
     cdef uint64_t tat = at_least(state.body, now) + cost * limit.emission_interval
-    if tat - now > limit.tolerance:
+    # An update may have put a cost out of reach, even of 64 bits.
+    if tat - now > limit.tolerance or cost > limit.capacity:
         return False
     state.body = tat
     state.count += <uint32_t> cost
@@ -28,7 +29,10 @@ cdef inline Report report(
     cdef Report report
     report.fresh_at = at_least(after.body, now)
     report.remaining = less(now + limit.tolerance, report.fresh_at) // limit.emission_interval
-    report.allowed_at = now if allowed else before.body + cost * limit.emission_interval - limit.tolerance
+    report.allowed_at = now
+    if not allowed:
+        report.allowed_at = before.body + at_most(cost, limit.capacity) * limit.emission_interval
+        report.allowed_at -= limit.tolerance
     report.starts_at = now
     return report
 

@@ -1,0 +1,165 @@
+"""Calls of the kernel, prepared with the GIL and made without; and controls, which leave out a precaution.
+
+What goes wrong in those is what the tests must notice.
+"""
+
+from libc.stdint cimport int64_t, uint64_t
+
+from fastlimit._kernel.atomics cimport load_relaxed_i64, store_relaxed, store_relaxed_i64
+from fastlimit._kernel.clock cimport clock_now
+from fastlimit._kernel.decide cimport (
+    CHARGE, DONE, LOST, Operation, Result, Trace, apply_to, begin_unseen, commit, decide, evaluate, is_free,
+    operate, operate_on,
+)
+from fastlimit._kernel.engine cimport Engine, change_limit
+from fastlimit._kernel.hashing cimport Hash
+from fastlimit._kernel.slot cimport Slot, Word, claimed_gen, count_of, live_word
+from fastlimit._kernel.table cimport CLAIM_ROUNDS, Found, find, outlives_rivals, scan, settle_identity, take
+from fastlimit._kernel.together cimport Charge, charge_all, evaluate_all
+from fastlimit.algorithms.outcome cimport Limit
+
+cdef enum Action:
+    CHARGE_ALL         # `Limiter.acquire`, or `acquire_all`
+    OPERATE            # `Limiter.debit`, `refund`, `reset`, `peek`
+    UPDATE             # `Limiter.update`
+    ADVANCE            # `ManualClock.advance_ns`
+    BUCKET_ALLOW       # the engine's own compiled code, not the probe's
+    LOAD_THEN_STORE    # what a charge would be without compare-and-swap
+    CARELESS_CLAIM     # a claim that leaves out one precaution
+    NO_ROLL_BACK       # several charges, of which a refusal keeps the first ones
+
+cdef enum Precaution:
+    NONE
+    RIVALS             # look for rivals once the claim is visible
+    CLOCK              # read the clock again once the claim is visible
+    SERIAL             # never set an older identity over a newer one
+
+ctypedef bint (*BucketAllow)(void *bucket, int64_t now, uint64_t cost) noexcept nogil
+
+
+cdef struct Plan:  # of one call
+    Action action
+    Operation operation
+    Precaution left_out
+    int number
+    Charge[8] charges
+    Hash[8] keys
+    Limit limit
+    int64_t *time
+    int64_t ns
+    BucketAllow allow
+    void *bucket
+    Engine *engine
+    Plan *next           # in a part of several calls
+    uint64_t allowed
+    uint64_t refused
+
+
+cdef inline bint load_then_store(Charge *one, int64_t now) noexcept nogil:
+    cdef Trace trace
+    cdef Word word, next
+    cdef Slot *slot = find(one.table, one.key, &word)
+    if slot == NULL or evaluate(one.table, slot, &word, one.cost, now, &trace) != DONE:
+        return False
+    next = live_word(trace.version, trace.after.body, one.key.tag, trace.after.count)
+    store_relaxed(&slot.lo, next.lo)
+    store_relaxed(&slot.hi, next.hi)
+    return True
+
+
+cdef inline bint settle(Charge *one, Slot *slot, const Word *claim, Precaution left_out) noexcept nogil:
+    if left_out != RIVALS and not outlives_rivals(one.table, one.key, slot):
+        return False
+    if left_out != SERIAL:
+        return settle_identity(slot, one.key, claim)
+    store_relaxed(&slot.identity, <uint64_t> one.key.ext << 32 | claimed_gen(claim))
+    return True
+
+
+cdef inline Result confirm_without(
+    Precaution left_out, Charge *one, Slot *slot, const Word *claim, int64_t now
+) noexcept nogil:
+    if left_out != CLOCK:
+        now = clock_now(one.table.clock)
+    if not settle(one, slot, claim, left_out):
+        return LOST
+    begin_unseen(one.table, one.key, &one.trace, one.cost, now)
+    one.trace.before.count = count_of(claim)
+    apply_to(one.table, &one.trace, CHARGE)
+    return DONE if commit(slot, claim, &one.trace, one.key.tag) else LOST
+
+
+cdef inline bint claim_without(Precaution left_out, Charge *one, int64_t now) noexcept nogil:
+    """A charge of a key that may have no slot, as `decide` makes it, but for the precaution."""
+    cdef Found found
+    cdef Result result
+    cdef int _
+    for _ in range(CLAIM_ROUNDS):
+        result = LOST
+        found = scan(one.table, one.key, now, is_free)
+        if found.live != NULL:
+            result = operate_on(
+                one.table, one.key, found.live, &found.live_word, CHARGE, one.cost, now, &one.trace
+            )
+        elif found.claim != NULL:
+            result = confirm_without(left_out, one, found.claim, &found.claim_word, now)
+        elif found.free == NULL:
+            return False
+        elif take(one.table, one.key, found.free, &found.free_word):
+            result = confirm_without(left_out, one, found.free, &found.free_word, now)
+        if result != LOST:
+            return result == DONE
+        now = clock_now(one.table.clock)
+    return False
+
+
+cdef inline bint charge_keeping(Charge *charges, int number, int64_t now) noexcept nogil:
+    cdef Charge *one
+    cdef int i
+    if not evaluate_all(charges, number, now):
+        return False
+    for i in range(number):
+        one = &charges[i]
+        if operate(one.table, one.key, CHARGE, one.cost, now, &one.trace) != DONE:
+            return False
+    return True
+
+
+cdef inline bint change(Plan *plan) noexcept nogil:
+    """What is no call on a key."""
+    if plan.action == ADVANCE:
+        store_relaxed_i64(plan.time, load_relaxed_i64(plan.time) + plan.ns)
+    else:
+        change_limit(plan.engine, 0, &plan.limit)
+    return True
+
+
+cdef inline bint make(Plan *plan) noexcept nogil:
+    cdef Charge *one = &plan.charges[0]
+    cdef int64_t now
+    cdef int i
+    if plan.action == ADVANCE or plan.action == UPDATE:
+        return change(plan)
+    for i in range(plan.number):
+        plan.charges[i].slot = NULL
+    now = clock_now(one.table.clock)
+    if plan.action == BUCKET_ALLOW:
+        return plan.allow(plan.bucket, now, one.cost)
+    if plan.action == OPERATE:
+        return operate(one.table, one.key, plan.operation, one.cost, now, &one.trace) == DONE
+    if plan.action == LOAD_THEN_STORE:
+        return load_then_store(one, now)
+    if plan.action == CARELESS_CLAIM:
+        return claim_without(plan.left_out, one, now)
+    if plan.action == NO_ROLL_BACK:
+        return charge_keeping(plan.charges, plan.number, now)
+    if plan.number == 1:
+        return decide(one.table, one.key, NULL, one.cost, now, &one.trace) == DONE
+    return charge_all(plan.charges, plan.number, now)
+
+
+cdef inline void perform(Plan *plan) noexcept nogil:
+    """Make a call, and count how it ended."""
+    cdef bint allowed = make(plan)
+    plan.allowed += allowed
+    plan.refused += not allowed

@@ -1,0 +1,516 @@
+# cython: language_level=3, binding=False, freethreading_compatible=True, wraparound=False, cdivision=True
+"""The kernel laid open for its tests: words, steps of a claim, calls that race each other, and the clock.
+
+Compiled from the engine's headers, with every atomic access passing through `interpose.h`. It looks at, and
+works on, what limiters of `fastlimit._core` hold; its clock is its own.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+
+from fastlimit._core cimport Bucket, Limiter, ManualClock, bucket_allow
+from fastlimit._kernel cimport clock, decide, slot as slots, table as tables
+from fastlimit._kernel.arguments cimport hash_key
+from fastlimit._kernel.atomics cimport add, cas_u64, load_relaxed, load_relaxed_i64
+from fastlimit._kernel.build cimport limit_of, table_bytes
+from fastlimit._kernel.decide cimport CHARGE, DEBIT, PEEK, REFUND, RESET, Trace
+from fastlimit._kernel.engine cimport prepare
+from fastlimit._kernel.hashing cimport SECRET_WORDS, Hash
+from fastlimit._kernel.slot cimport Slot, Word
+from fastlimit._kernel.table cimport Table
+
+from collections import namedtuple
+
+from calls cimport (
+    ADVANCE, BUCKET_ALLOW, CARELESS_CLAIM, CHARGE_ALL, CLOCK, LOAD_THEN_STORE, NO_ROLL_BACK, NONE, OPERATE,
+    RIVALS, SERIAL, UPDATE, Action, BucketAllow, Plan, perform,
+)
+
+cdef extern from "stage.h" nogil:
+    struct Caller "probe_caller":
+        int mode
+        unsigned long swaps
+        unsigned long lost
+        unsigned long long random
+    struct Stage:
+        const char *watched_from
+        const char *watched_to
+        const char *watched_version
+        long points
+        unsigned char *options
+    Caller caller "probe_self"
+    Stage stage "probe_stage"
+    int CAST "PROBE_CAST"
+    int JITTER "PROBE_JITTER"
+    int STRAIGHT "PROBE_RUN"
+    bint play_parts "probe_play"(
+        void **parts, int cast, void (*act)(void *) noexcept nogil, int preemptions, int deaths,
+        const unsigned char *choices, long given
+    ) noexcept
+    int sched_yield() noexcept
+
+cdef extern from "pthread.h" nogil:
+    ctypedef unsigned long pthread_t
+    int pthread_create(
+        pthread_t *thread, const void *attributes, void *(*start)(void *) noexcept nogil, void *given
+    ) noexcept
+    int pthread_join(pthread_t thread, void **result) noexcept
+
+WINDOW = tables.WINDOW
+OVERFLOW_SLOTS = tables.OVERFLOW_SLOTS
+VERSIONS = tables.VERSIONS
+SLOT_BYTES = sizeof(Slot)
+
+Key = namedtuple("Key", "tag ext home")
+Cell = namedtuple("Cell", "lo hi identity reported denied")
+
+
+# ---- keys
+
+cdef Hash hash_of(Limiter limiter, object key):
+    cdef Hash hash
+    hash_key(key, limiter.core.secret, &hash)
+    return hash
+
+
+def set_secret(Limiter limiter not None, words):
+    """Make a limiter that has seen no key yet place its keys the same way in every run."""
+    limiter.core.secret = words
+
+
+def key_of(Limiter limiter not None, key):
+    """What the tables of a limiter know of a key."""
+    cdef Hash hash = hash_of(limiter, key)
+    return Key(hash.tag, hash.ext, hash.home)
+
+
+def key_with(words, key):
+    """What tables under these secret words would know of a key."""
+    cdef uint64_t[SECRET_WORDS] secret = words
+    cdef Hash hash
+    hash_key(key, secret, &hash)
+    return Key(hash.tag, hash.ext, hash.home)
+
+
+# ---- slots
+
+cdef Slot *slot_at(Limiter limiter, Py_ssize_t index, int table=0) except NULL:
+    cdef Table *its = &limiter.core.tables[table]
+    if not 0 <= index < <Py_ssize_t> its.slot_count + tables.OVERFLOW_SLOTS:
+        raise IndexError(f"there is no slot {index}")
+    return its.slots + index
+
+
+def slot_count(Limiter limiter not None):
+    """Slots of each table; the overflow slots come after them."""
+    return limiter.core.tables[0].slot_count
+
+
+def line_offset(Limiter limiter not None):
+    """Where in a cache line the slots begin."""
+    return <uintptr_t> limiter.core.tables[0].slots % tables.CACHE_LINE
+
+
+def home(Limiter limiter not None, key):
+    """The first slot of a key's window."""
+    cdef Hash hash = hash_of(limiter, key)
+    return tables.home_of(&limiter.core.tables[0], &hash) - limiter.core.tables[0].slots
+
+
+def overflow(Limiter limiter not None, key):
+    """The slot that a key shares when its window is full."""
+    cdef Hash hash = hash_of(limiter, key)
+    return tables.overflow_of(&limiter.core.tables[0], &hash) - limiter.core.tables[0].slots
+
+
+def read(Limiter limiter not None, index, table=0):
+    cdef Slot *slot = slot_at(limiter, index, table)
+    return Cell(slot.lo, slot.hi, slot.identity, slot.reported, slot.denied)
+
+
+def write(Limiter limiter not None, index, cell, table=0):
+    cdef Slot *slot = slot_at(limiter, index, table)
+    slot.lo, slot.hi, slot.identity, slot.reported, slot.denied = cell
+
+
+def memory(Limiter limiter not None):
+    """All that the tables of a limiter hold, heads included."""
+    cdef int i
+    return [
+        PyBytes_FromStringAndSize(
+            <const char *> limiter.core.tables[i].header, table_bytes(limiter.core.tables[i].slot_count)
+        )
+        for i in range(limiter.core.limit_count)
+    ]
+
+
+def restore(Limiter limiter not None, list memory):
+    """Bring the tables of a limiter back to what `memory` returned."""
+    cdef bytes one
+    cdef int i
+    for i in range(limiter.core.limit_count):
+        one = memory[i]
+        memcpy(limiter.core.tables[i].header, PyBytes_AS_STRING(one), len(one))
+
+
+# ---- steps of a claim
+
+cdef Word word_of(tuple pair):
+    cdef Word word
+    word.lo, word.hi = pair
+    return word
+
+
+def take(Limiter limiter not None, key, index, pair):
+    """Claim a slot from the word (lo, hi) that was read there: the claim's word, None if it came too late."""
+    cdef Hash hash = hash_of(limiter, key)
+    cdef Word word = word_of(pair)
+    taken = tables.take(&limiter.core.tables[0], &hash, slot_at(limiter, index), &word)
+    return (word.lo, word.hi) if taken else None
+
+
+def settle_identity(Limiter limiter not None, key, index, pair):
+    """Whether the slot's identity now is this claim's."""
+    cdef Hash hash = hash_of(limiter, key)
+    cdef Word word = word_of(pair)
+    return tables.settle_identity(slot_at(limiter, index), &hash, &word)
+
+
+def confirm(Limiter limiter not None, key, index, pair):
+    """Turn a claim live with a charge of 1: "refused", "done" or "lost"."""
+    cdef Hash hash = hash_of(limiter, key)
+    cdef Word word = word_of(pair)
+    cdef Trace trace
+    result = decide.confirm(&limiter.core.tables[0], &hash, slot_at(limiter, index), &word, CHARGE, 1, &trace)
+    return ("refused", "done", "lost")[result]
+
+
+def newer_gen(uint32_t a, uint32_t b):
+    return slots.newer_gen(a, b)
+
+
+# ---- calls, made without the GIL
+
+PRECAUTIONS = {"none": NONE, "rivals": RIVALS, "clock": CLOCK, "serial": SERIAL}
+OPERATIONS = {"peek": PEEK, "debit": DEBIT, "refund": REFUND, "reset": RESET}
+
+
+cdef class Call:
+    """A call prepared from `charge` and the others below; counts how often it was allowed and refused."""
+    cdef Plan plan
+    cdef object kept
+
+    @property
+    def allowed(self):
+        return self.plan.allowed
+
+    @property
+    def refused(self):
+        return self.plan.refused
+
+    def clear(self):
+        self.plan.allowed = self.plan.refused = 0
+
+
+cdef Call call_of(Action action, triples):
+    cdef Call call = Call()
+    cdef Limiter limiter
+    cdef Hash *hash
+    call.kept = triples
+    call.plan.action = action
+    for limiter, key, cost in triples:
+        hash = &call.plan.keys[call.plan.number]
+        hash[0] = hash_of(limiter, key)
+        prepare(&limiter.core, hash, NULL, cost, &call.plan.charges[call.plan.number])
+        call.plan.number += limiter.core.limit_count
+        call.plan.engine = &limiter.core
+    return call
+
+
+def charge(*triples):
+    """Charge each (limiter, key, cost), all or nothing."""
+    return call_of(CHARGE_ALL, triples)
+
+
+def charge_keeping(*triples):
+    """A charge of several that does not roll back."""
+    return call_of(NO_ROLL_BACK, triples)
+
+
+def operate(name, Limiter limiter not None, key, cost=1):
+    cdef Call call = call_of(OPERATE, ((limiter, key, cost),))
+    call.plan.operation = OPERATIONS[name]
+    return call
+
+
+def update(Limiter limiter not None, limit):
+    cdef Call call = call_of(UPDATE, ((limiter, "", 1),))
+    call.plan.limit = limit_of(limit.parameters())
+    return call
+
+
+def advance(ManualClock manual not None, ns):
+    cdef Call call = call_of(ADVANCE, ())
+    call.kept = manual
+    call.plan.time = &manual.cell.ns
+    call.plan.ns = ns
+    return call
+
+
+def allow(Bucket bucket not None):
+    cdef Call call = call_of(BUCKET_ALLOW, ((bucket.limiter, bucket.key, 1),))
+    call.kept = bucket
+    call.plan.bucket = <void *> bucket
+    call.plan.allow = <BucketAllow> bucket_allow
+    return call
+
+
+def load_then_store(Limiter limiter not None, key):
+    return call_of(LOAD_THEN_STORE, ((limiter, key, 1),))
+
+
+def careless_claim(left_out, Limiter limiter not None, key):
+    cdef Call call = call_of(CARELESS_CLAIM, ((limiter, key, 1),))
+    call.plan.left_out = PRECAUTIONS[left_out]
+    return call
+
+
+cdef void perform_part(void *given) noexcept nogil:
+    cdef Plan *plan = <Plan *> given
+    while plan != NULL:
+        perform(plan)
+        plan = plan.next
+
+
+cdef void *part_of(list calls) except NULL:
+    cdef Call call, next
+    call = calls[0]
+    for next in calls[1:]:
+        call.plan.next = &next.plan
+        call = next
+    call.plan.next = NULL
+    call = calls[0]
+    return &call.plan
+
+
+def watch_slots(Limiter limiter=None, number=0):
+    """Let turns change only where a call touches the version or the first slots of a table; else anywhere."""
+    stage.watched_from, stage.watched_to, stage.watched_version = NULL, <const char *> -1, NULL
+    if limiter is not None:
+        stage.watched_version = <const char *> &limiter.core.tables[0].header.version
+        stage.watched_from = <const char *> slot_at(limiter, 0)
+        stage.watched_to = <const char *> slot_at(limiter, number)
+
+
+def play(list parts, bytes choices, int preemptions, int deaths):
+    """Make several lists of calls in turns, as the choices say (see `stage.h`).
+
+    Returns how many options there were at each point, and how many swaps were lost.
+    """
+    cdef void *cast[16]
+    cdef const unsigned char *given = choices
+    cdef int number = 0
+    if not 1 <= len(parts) <= CAST:
+        raise ValueError(f"1 to {CAST} take part, not {len(parts)}")
+    for calls in parts:
+        cast[number] = part_of(calls)
+        number += 1
+    caller.lost = 0
+    if not play_parts(cast, number, perform_part, preemptions, deaths, given, len(choices)):
+        raise RuntimeError("a call does not come to an end")
+    return stage.options[:stage.points], caller.lost
+
+
+# ---- threads
+
+cdef struct Crew:  # of one thread
+    Plan **plans
+    int number
+    int rounds
+    int mode
+    unsigned long long random
+    uint64_t *waiting        # how many threads are, in common
+    uint64_t expected
+    unsigned long swaps
+    unsigned long lost
+    pthread_t thread
+
+cdef unsigned long long enlisted = 0  # seeds of jitter, so that no two storms are alike
+
+
+cdef void *work(void *given) noexcept nogil:
+    cdef Crew *crew = <Crew *> given
+    cdef int _, i
+    add(crew.waiting, 1)
+    while load_relaxed(crew.waiting) < crew.expected:
+        sched_yield()
+    caller.random = crew.random
+    caller.mode = crew.mode
+    for _ in range(crew.rounds):
+        for i in range(crew.number):
+            perform(crew.plans[i])
+    caller.mode = STRAIGHT
+    crew.swaps = caller.swaps
+    crew.lost = caller.lost
+    return NULL
+
+
+cdef int enlist(Crew *crew, list calls) except -1:
+    global enlisted
+    cdef Call call
+    enlisted += 1
+    crew.random = enlisted * 0x9E3779B9
+    crew.plans = <Plan **> calloc(len(calls), sizeof(Plan *))
+    if crew.plans == NULL:
+        raise MemoryError
+    for call in calls:
+        crew.plans[crew.number] = &call.plan
+        crew.number += 1
+    return 0
+
+
+cdef int let_loose(Crew *crews, int threads) noexcept nogil:
+    """Returns how many threads could be started."""
+    cdef int started = 0
+    cdef int i
+    while started < threads and pthread_create(&crews[started].thread, NULL, work, &crews[started]) == 0:
+        started += 1
+    add(crews[0].waiting, threads - started)
+    for i in range(started):
+        pthread_join(crews[i].thread, NULL)
+    return started
+
+
+def storm(list parts, int rounds, bint jitter=True):
+    """Let a thread for each list of calls make them, `rounds` times, all at once: swaps tried, swaps lost.
+
+    With jitter a thread now and then yields its processor in the middle of a call.
+    """
+    cdef uint64_t waiting = 0
+    cdef int threads = <int> len(parts)
+    cdef int started, i
+    cdef Crew *crews = <Crew *> calloc(threads, sizeof(Crew))
+    if crews == NULL:
+        raise MemoryError
+    try:
+        for i in range(threads):
+            enlist(&crews[i], parts[i])
+            crews[i].rounds = rounds
+            crews[i].mode = JITTER if jitter else STRAIGHT
+            crews[i].waiting = &waiting
+            crews[i].expected = threads
+        with nogil:
+            started = let_loose(crews, threads)
+        if started < threads:
+            raise RuntimeError(f"only {started} of {threads} threads could be started")
+        return sum([crews[i].swaps for i in range(threads)]), sum([crews[i].lost for i in range(threads)])
+    finally:
+        for i in range(threads):
+            free(crews[i].plans)
+        free(crews)
+
+
+# ---- the clock
+
+cdef extern from * nogil:
+    """
+    #define probe_anchor (&fl_time.anchors[fl_time.generation & 1])
+    #if defined(__x86_64__)
+    #define probe_wait_for_loads() __builtin_ia32_lfence()  /* a counter is read as early as can be */
+    #else
+    #define probe_wait_for_loads() __atomic_thread_fence(__ATOMIC_SEQ_CST)
+    #endif
+    """
+    struct Anchor "fl_anchor":
+        uint64_t counter
+        uint64_t rate
+        uint64_t span
+        int64_t ns
+    struct Time:
+        uint64_t generation
+        uint64_t setting
+        uint64_t origin
+        int64_t origin_ns
+        int64_t wall_due
+        int64_t wall_offset
+    Anchor *anchor "probe_anchor"
+    Time time "fl_time"
+    void wait_for_loads "probe_wait_for_loads"() noexcept
+    int BOOT "FL_CLOCK"
+    int REAL "CLOCK_REALTIME"
+
+ClockState = namedtuple(
+    "ClockState", "counter rate span ns generation setting origin origin_ns wall_due wall_offset"
+)
+Watch = namedtuple("Watch", "back across behind ahead")
+
+
+def counter_trusted():
+    return clock.counter_trusted()
+
+
+def start_clock(trusted):
+    """Start the probe's own clock from nothing."""
+    global latest
+    memset(&time, 0, sizeof(time))
+    latest = 0
+    clock.start_clock(trusted)
+
+
+def clock_state():
+    return ClockState(
+        anchor.counter, anchor.rate, anchor.span, anchor.ns, time.generation, time.setting, time.origin,
+        time.origin_ns, time.wall_due, time.wall_offset,
+    )
+
+
+def edit_clock(**fields):
+    """Change the anchor in force, and what the next one will be made from."""
+    state = clock_state()._replace(**fields)
+    anchor.counter, anchor.rate, anchor.span, anchor.ns = state[:4]
+    time.setting, time.origin, time.origin_ns, time.wall_due, time.wall_offset = state[5:]
+
+
+def now():
+    return clock.system_now()
+
+
+def boot_time():
+    return clock.system_gettime(BOOT)
+
+
+def wall_offset():
+    """Wall time less time since boot, by the system's clocks."""
+    return clock.system_gettime(REAL) - clock.system_gettime(BOOT)
+
+
+cdef int64_t latest
+
+
+def watch(int reads):
+    """Read the clock many times beside the system's, and beside other threads that do so. At worst, in ns:
+
+    back    it fell behind an earlier reading of this thread
+    across  it fell behind an earlier reading of any thread
+    behind  it was earlier than the system's clock just before
+    ahead   it was later than the system's clock just after
+    """
+    cdef int64_t last = 0, back = 0, across = 0, behind = 0, ahead = 0
+    cdef int64_t seen, before, reading
+    cdef int _
+    with nogil:
+        for _ in range(reads):
+            before = clock.system_gettime(BOOT)
+            seen = load_relaxed_i64(&latest)
+            wait_for_loads()
+            reading = clock.system_now()
+            ahead = max(ahead, reading - clock.system_gettime(BOOT))
+            behind = max(behind, before - reading)
+            back = max(back, last - reading)
+            across = max(across, seen - reading)
+            last = reading
+            if reading > seen:
+                cas_u64(<uint64_t *> &latest, seen, reading)
+    return Watch(back, across, behind, ahead)
