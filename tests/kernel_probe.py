@@ -242,7 +242,7 @@ def play(
     """Make some lists of calls under every order of turns with so many preemptions and deaths at most.
 
     Each time `outcome` looks at what came of it, and the tables, which share a clock, become what they were.
-    With `watched_slots`, turns change only where a call touches the version or first slots of the first table.
+    With `watched_slots`, turns change only at the version and the first slots of the first table.
     """
     probe, clock, now_ns = tables[0].probe, tables[0].clock, tables[0].clock.now_ns
     before = [(table.limiter, probe.memory(table.limiter)) for table in tables]
