@@ -105,7 +105,7 @@ def test_keys_come_and_go_without_end_in_the_same_slots(probe: ModuleType) -> No
 def test_sharers_of_an_overflow_bucket_have_one_bucket_between_them(probe: ModuleType, limit: Limit) -> None:
     table = Table(probe, limit)
     fill(table)
-    places = {f"newcomer {i}": table.overflow(f"newcomer {i}") for i in range(300)}
+    places = {f"newcomer {i}": table.overflow(f"newcomer {i}") for i in range(1_000)}
     granted = dict.fromkeys(places.values(), 0)
     for key, place in places.items():
         granted[place] += table.grants(key)

@@ -106,17 +106,17 @@ cdef inline Result evaluate(
 ) noexcept nogil:
     """What charging would do, without doing it. LOST: not the common case, or a refusal out of date."""
     cdef State state = state_of(word)
+    cdef dispatch.Attempt attempted
     begin(table, trace, cost, now)
     trace.before = state
     if word.lo >> VERSION_SHIFT != trace.version:
         return LOST
-    if trace.limit.epoch and fixed_window.is_ahead(&state, trace.now, trace.limit):
-        return LOST
-    trace.allowed = dispatch.step(&state, trace.now, cost, trace.limit)
+    attempted = dispatch.attempt(&state, trace.now, cost, trace.limit)
+    trace.allowed = attempted == dispatch.ALLOWED
     trace.after = state
-    if trace.allowed:
+    if attempted == dispatch.ALLOWED:
         return DONE
-    return REFUSED if load_acquire(&slot.hi) == word.hi else LOST
+    return REFUSED if attempted == dispatch.DENIED and load_acquire(&slot.hi) == word.hi else LOST
 
 
 cdef inline Slot *look_up(Table *table, const Hash *key, Slot **hint, Word *word) noexcept nogil:

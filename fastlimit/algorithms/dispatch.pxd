@@ -1,6 +1,6 @@
 """The algorithms behind one set of names, chosen by a limit's number (`fastlimit.limits.Algorithm`)."""
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from . cimport first_window, fixed_window, leaky_bucket, sliding_window, token_bucket
 from .outcome cimport Limit, Report, State
@@ -12,6 +12,11 @@ cdef enum Algorithm:
     FIRST_WINDOW = 3
     SLIDING_WINDOW = 4
 
+cdef enum Attempt:
+    DENIED = 0
+    ALLOWED = 1
+    AHEAD_OF_NOW = 2
+
 
 cdef inline bint is_fresh(const State *state, uint64_t now, const Limit *limit) noexcept nogil:
     if limit.algorithm == TOKEN_BUCKET or limit.algorithm == LEAKY_BUCKET:
@@ -21,6 +26,25 @@ cdef inline bint is_fresh(const State *state, uint64_t now, const Limit *limit) 
     if limit.algorithm == SLIDING_WINDOW:
         return sliding_window.is_fresh(state, now, limit)
     return first_window.is_fresh(state, now, limit)
+
+
+cdef inline Attempt attempt(State *state, uint64_t now, uint64_t cost, const Limit *limit) noexcept nogil:
+    """`step`, with the common cases inline; or word that the clock seems to have stepped back."""
+    cdef uint64_t index
+    cdef uint32_t apart
+    if limit.algorithm == TOKEN_BUCKET or limit.algorithm == LEAKY_BUCKET:
+        return ALLOWED if token_bucket.step(state, now, cost, limit) else DENIED
+    if limit.epoch:
+        index = fixed_window.index_of(now, limit)
+        apart = fixed_window.distance(state, index)
+        if apart == 0 and limit.algorithm == FIXED_WINDOW:
+            return ALLOWED if fixed_window.step_in(state, cost, limit) else DENIED
+        if apart == 0:
+            now = (index + 1) * limit.window - now
+            return ALLOWED if sliding_window.step_in(state, now, cost, limit) else DENIED
+        if apart >= fixed_window.AHEAD:
+            return AHEAD_OF_NOW
+    return ALLOWED if step(state, now, cost, limit) else DENIED
 
 
 cdef inline bint step(State *state, uint64_t now, uint64_t cost, const Limit *limit) noexcept nogil:

@@ -95,12 +95,19 @@ cdef inline bint is_fresh(const State *state, uint64_t now, const Limit *limit) 
     return roll(state, index_of(now, limit)).count == 0
 
 
-cdef inline bint step(State *state, uint64_t now, uint64_t cost, const Limit *limit) noexcept nogil:
-    cdef State rolled = roll(state, index_of(now, limit))
+cdef inline bint step_in(State *rolled, uint64_t cost, const Limit *limit) noexcept nogil:
+    """`step` of a state that stands in now's window already."""
     if rolled.count + cost > limit.capacity:
         return False
-    state.body = rolled.body
-    state.count = rolled.count + <uint32_t> cost
+    rolled.count += <uint32_t> cost
+    return True
+
+
+cdef inline bint step(State *state, uint64_t now, uint64_t cost, const Limit *limit) noexcept nogil:
+    cdef State rolled = roll(state, index_of(now, limit))
+    if not step_in(&rolled, cost, limit):
+        return False
+    state[0] = rolled
     return True
 
 

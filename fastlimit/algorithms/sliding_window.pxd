@@ -1,6 +1,6 @@
 """Sliding window: `sliding_window.py` says what it means. body = index:28 previous:32, count = current."""
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from . cimport fixed_window
 from .fixed_window cimport end_of, index, index_of, pack, previous as previous_of, roll
@@ -32,19 +32,21 @@ cdef inline bint is_fresh(const State *state, uint64_t now, const Limit *limit) 
     return previous_of(&rolled) == 0 and rolled.count == 0
 
 
-cdef inline bint step(State *state, uint64_t now, uint64_t cost, const Limit *limit) noexcept nogil:
-    cdef State rolled = roll(state, index_of(now, limit))
+cdef inline bint step_in(State *rolled, uint64_t sight, uint64_t cost, const Limit *limit) noexcept nogil:
+    """`step` of a state that stands in now's window already, with so much of the previous one in sight."""
     if rolled.count + cost > limit.capacity:
         return False
-    if product_above(
-        previous_of(&rolled),
-        in_sight(&rolled, now, limit),
-        limit.capacity - rolled.count - cost,
-        limit.window,
-    ):
+    if product_above(previous_of(rolled), sight, limit.capacity - rolled.count - cost, limit.window):
         return False
-    state.body = rolled.body
-    state.count = rolled.count + <unsigned int> cost
+    rolled.count += <uint32_t> cost
+    return True
+
+
+cdef inline bint step(State *state, uint64_t now, uint64_t cost, const Limit *limit) noexcept nogil:
+    cdef State rolled = roll(state, index_of(now, limit))
+    if not step_in(&rolled, in_sight(&rolled, now, limit), cost, limit):
+        return False
+    state[0] = rolled
     return True
 
 
