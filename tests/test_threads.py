@@ -415,9 +415,9 @@ def changes(turns: Sequence[int]) -> int:
 
 
 def ways(kind: str) -> dict[str, Callable[[], Any]]:
-    """Ways to charge one unit of something that has 10,000."""
+    """Ways to charge one unit of something that has 100,000."""
     clock = ManualClock(START_S)
-    limit, larger = KINDS[kind](10_000), KINDS[kind](15_000)
+    limit, larger = KINDS[kind](100_000), KINDS[kind](150_000)
     one, other, both = (
         Limiter(limit, clock=clock),
         Limiter(larger, clock=clock),
@@ -439,8 +439,8 @@ def ways(kind: str) -> dict[str, Callable[[], Any]]:
 @pytest.mark.usefixtures("restless")
 def test_a_crowd_gets_what_there_is(kind: str, way: str) -> None:
     for _ in range(50):
-        turns = grants_in_turn(ways(kind)[way], 5_000)
-        assert 10_000 == len(turns)
+        turns = grants_in_turn(ways(kind)[way], 50_000)
+        assert 100_000 == len(turns)
         if changes(turns) > THREADS:
             break
     assert changes(turns) > THREADS
