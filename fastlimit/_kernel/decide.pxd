@@ -264,10 +264,11 @@ cdef inline Result confirm(
     Trace *trace
 ) noexcept nogil:
     """Turn a claim live and charged, if it is still there and has no rival."""
-    cdef int64_t now = clock_now(table.clock)
     if not settle_claim(table, key, slot, claim):
         return LOST
-    begin_unseen(table, key, trace, cost, now)
+    # After the search for rivals, not before: a bucket of this key that the search found gone was still owed
+    # until it was reclaimed, so a reading from before that would grant again what was granted there.
+    begin_unseen(table, key, trace, cost, clock_now(table.clock))
     if table.header.cumulative:
         trace.before.count = count_of(claim)
     if not apply_to(table, trace, operation):
