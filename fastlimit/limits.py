@@ -209,9 +209,7 @@ class FixedWindow(RatedLimit):
     def parameters(self) -> Parameters:
         rate = self.rate
         if self.anchor == "first":
-            window = min(rate.period_ns, MAX_UNITS)
-            multiplier = 0 if window == rate.period_ns else round_half_up(window << 64, rate.period_ns)
-            return Parameters(Algorithm.FIRST_WINDOW, rate.count, window=window, multiplier=multiplier)
+            return first_parameters(rate)
         return epoch_parameters(Algorithm.FIXED_WINDOW, rate)
 
     def __str__(self) -> str:
@@ -237,6 +235,17 @@ class SlidingWindow(RatedLimit):
 
     def __str__(self) -> str:
         return f"sliding-window {self.rate}"
+
+
+def first_parameters(rate: Rate) -> Parameters:
+    """Nanoseconds as units if the window fits `MAX_UNITS` of them, else coarser ones, and one of them more.
+
+    A window begins at the start of a unit, so up to one early, and must not end before its time.
+    """
+    if rate.period_ns <= MAX_UNITS:
+        return Parameters(Algorithm.FIRST_WINDOW, rate.count, window=rate.period_ns)
+    multiplier = (MAX_UNITS - 1 << 64) // rate.period_ns
+    return Parameters(Algorithm.FIRST_WINDOW, rate.count, window=MAX_UNITS, multiplier=multiplier)
 
 
 def epoch_parameters(algorithm: Algorithm, rate: Rate) -> Parameters:

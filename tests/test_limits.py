@@ -241,7 +241,7 @@ def test_other_types_are_refused_by_name(
                 Algorithm.FIRST_WINDOW,
                 10,
                 window=MAX_UNITS,
-                multiplier=round(Fraction(MAX_UNITS, CENTURY) * 2**64),
+                multiplier=int(Fraction(MAX_UNITS - 1, CENTURY) * 2**64),
             ),
         ),
         (
@@ -321,7 +321,8 @@ def test_a_window_lasts_what_was_asked(period: int) -> None:
     assert (period, 0) == (aligned.window, aligned.multiplier)
     assert aligned[1:] == SlidingWindow(Rate(count, period)).parameters()[1:]
     first = FixedWindow(Rate(count, period), anchor="first").parameters()
-    assert WORST_RATE_ERROR >= abs(first.window / (units_per_ns(first) * period) - 1)
+    shortest = (first.window - (first.multiplier > 0)) / units_per_ns(first)  # from a unit's last moment
+    assert period <= shortest < period + 1 + 1 / units_per_ns(first)
     assert MAX_UNITS >= first.window
     assert 0 <= first.multiplier < 2**64
 
