@@ -47,6 +47,7 @@ class Attempt(NamedTuple):
     cost: int
     allowed: bool
     delay_ns: int
+    reset_ns: int
 
 
 class Scene:
@@ -87,7 +88,9 @@ class Scene:
 
     def acquire(self, cost: int) -> Any:
         decision = self.limiter.acquire(KEY, cost)
-        self.attempts.append(Attempt(self.now_ns, cost, decision.allowed, decision.delay_ns))
+        self.attempts.append(
+            Attempt(self.now_ns, cost, decision.allowed, decision.delay_ns, decision.reset_after_ns)
+        )
         return decision
 
     def passable(self, cost: Cost) -> int:
@@ -237,11 +240,13 @@ def no_window_has_more_than_its_count(scene: Scene, cost: Cost, position: int) -
 
 
 def no_window_from_a_first_hit_has_more(scene: Scene, cost: Cost, position: int) -> None:
-    error = 0 if scene.unit_ns == 1 else scene.unit_ns
-    start, total = -LAST_NS, 0
+    """Nor is one shorter than asked; where units are coarser it is up to two of them longer."""
+    period, coarse = scene.limit.rate.period_ns, 0 if scene.unit_ns == 1 else 2 * scene.unit_ns
+    end, total = 0, 0
     for attempt in scene.admitted:
-        if attempt.at_ns - start >= scene.limit.rate.period_ns - error:
-            start, total = attempt.at_ns, 0
+        if attempt.at_ns >= end:
+            end, total = attempt.at_ns + attempt.reset_ns, 0
+            assert period <= attempt.reset_ns <= period + coarse
         total += attempt.cost
         assert total <= scene.capacity
 
