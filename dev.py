@@ -25,6 +25,8 @@ import sysconfig
 import time
 from typing import Any, Dict, List, NamedTuple, NoReturn, Optional, Sequence
 
+from proofs.rows import PROOFS
+
 OLDEST = (3, 11)
 NEWEST = (3, 14)
 ROOT = os.path.dirname(os.path.abspath(__file__))
@@ -50,32 +52,6 @@ PACKAGES = {
              "headers": "python@{v}", "compiler": "gcc"},
 }
 # fmt: on
-
-
-class Proof(NamedTuple):
-    """One row of `verify`: it holds if the command, told FASTLIMIT_HYPOTHESIS=quick or full, ends with 0."""
-
-    name: str
-    shows: str
-    command: List[str]
-
-
-def pytest(*arguments: str) -> List[str]:
-    return [PYTHON, "-m", "pytest", "-q", *arguments]
-
-
-PROOFS = [
-    Proof(
-        name="agreement",
-        shows="the compiled engine, the reference model and the golden vectors say the same",
-        command=pytest("-m", "proof and not stress"),
-    ),
-    Proof(
-        name="stress",
-        shows="threads on one key and on many: no grant too many, none lost",
-        command=pytest("-m", "stress"),
-    ),
-]
 
 
 def say(text: str) -> None:
@@ -291,7 +267,7 @@ def build(arguments: Sequence[str]) -> int:
 
 def lint(arguments: Sequence[str]) -> int:
     prepare()
-    code = ["fastlimit", "tests", "bench", "examples", "dev.py"]
+    code = ["fastlimit", "tests", "bench", "proofs", "examples", "dev.py"]
     python_code = [name for name in code if os.path.exists(os.path.join(ROOT, name))]
     cython_code = [path for name in code for path in cython_sources(os.path.join(ROOT, name))]
     allowed = ["--allowlist", os.path.join("tests", "stubtest.txt"), "--ignore-unused-allowlist"]
@@ -301,7 +277,7 @@ def lint(arguments: Sequence[str]) -> int:
         "mypy": [PYTHON, "-m", "mypy", *python_code],
         "stubtest": [PYTHON, "-m", "mypy.stubtest", "fastlimit._core", *allowed],
         "cython-lint": [os.path.join(VENV, "bin", "cython-lint"), *cython_code],
-        "house rules": pytest(os.path.join("tests", "test_house.py")),
+        "house rules": [PYTHON, "-m", "pytest", "-q", os.path.join("tests", "test_house.py")],
     }
     return report([attempt(name, command, activated()) for name, command in checks.items()])
 
@@ -312,7 +288,7 @@ def verify(arguments: Sequence[str]) -> int:
         fail("verify takes --quick or --full, not " + " ".join(arguments))
     prepare()
     environment = activated(FASTLIMIT_HYPOTHESIS=mode)
-    outcomes = [attempt(proof.name, proof.command, environment, proof.shows) for proof in PROOFS]
+    outcomes = [attempt(proof.name, [PYTHON, *proof.arguments], environment, proof.shows) for proof in PROOFS]
     if mode == "full":
         write_evidence(EVIDENCE, outcomes)
     return report(outcomes)
@@ -325,6 +301,7 @@ class Outcome(NamedTuple):
     passed: bool
     seconds: float
     last_line: str
+    evidence: List[Dict[str, Any]]
 
 
 def attempt(name: str, command: Sequence[str], environment: Dict[str, str], shows: str = "") -> Outcome:
@@ -332,6 +309,7 @@ def attempt(name: str, command: Sequence[str], environment: Dict[str, str], show
     print("\n== %s%s" % (name, shows and ": " + shows), flush=True)
     started = time.monotonic()
     last_line = ""
+    evidence = []
     with subprocess.Popen(
         command,
         cwd=ROOT,
@@ -343,9 +321,11 @@ def attempt(name: str, command: Sequence[str], environment: Dict[str, str], show
         for line in process.stdout or ():
             print(line, end="", flush=True)
             last_line = line.strip() or last_line
+            if line.startswith("evidence: "):
+                evidence.append(json.loads(line.split(" ", 1)[1]))
     seconds = round(time.monotonic() - started, 1)
     readable = " ".join(command).replace(os.path.join(VENV, "bin", ""), "")
-    return Outcome(name, shows, readable, process.returncode == 0, seconds, last_line)
+    return Outcome(name, shows, readable, process.returncode == 0, seconds, last_line, evidence)
 
 
 def report(outcomes: Sequence[Outcome]) -> int:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import importlib.machinery
 import json
-import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from hypothesis import HealthCheck, settings
+from scale import MODE, SEED
 
 import dev
 
 # By FASTLIMIT_HYPOTHESIS. Only the full run draws anew each time; what it finds, its blob repeats.
-for profile, examples in {"default": 100, "quick": 1_000, "full": 20_000}.items():
+for profile, examples in {"test": 100, "quick": 1_000, "full": 20_000}.items():
     settings.register_profile(
         f"fastlimit-{profile}",
         max_examples=examples,
@@ -24,7 +25,7 @@ for profile, examples in {"default": 100, "quick": 1_000, "full": 20_000}.items(
         print_blob=True,
         suppress_health_check=[HealthCheck.too_slow],
     )
-settings.load_profile(f"fastlimit-{os.environ.get('FASTLIMIT_HYPOTHESIS', 'default')}")
+settings.load_profile(f"fastlimit-{MODE}")
 
 
 def complaint(module: str, stamp: Path, root: Path) -> str | None:
@@ -55,3 +56,24 @@ def probe(pytestconfig: pytest.Config) -> ModuleType:
 
     assert pytestconfig.cache is not None
     return kernel_probe.load(pytestconfig.cache.mkdir("probe"))
+
+
+# --- what proofs provoked and counted
+
+EVIDENCE = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def evidence(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Takes counts by name; they are printed with the test's name and the seed when all tests have ended."""
+    lines = request.config.stash.setdefault(EVIDENCE, [])
+
+    def keep(**counts: object) -> None:
+        lines.append(json.dumps({"proof": request.node.name, "seed": SEED, **counts}))
+
+    return keep
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for line in terminalreporter.config.stash.get(EVIDENCE, []):
+        terminalreporter.write_line(f"evidence: {line}")

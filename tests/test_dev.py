@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import dev
+from proofs.rows import Proof
 
 SCRIPT = Path(dev.ROOT) / "dev.py"
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -267,19 +268,23 @@ def test_a_step_that_failed_is_taken_again(steps: list[str], monkeypatch: pytest
 # --- lint and verify run all, report all, and fail if one fails
 
 
-def proof(name: str, code: str) -> dev.Proof:
-    return dev.Proof(name, "nothing", [sys.executable, "-c", code])
+def proof(name: str, code: str) -> Proof:
+    return Proof(name, "nothing", ["-c", code])
 
 
 @pytest.fixture
 def verify(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Nothing to prepare, and the evidence goes elsewhere."""
     monkeypatch.setattr(dev, "prepare", lambda: None)
+    monkeypatch.setattr(dev, "PYTHON", sys.executable)
     monkeypatch.setattr(dev, "EVIDENCE", str(tmp_path / "evidence" / "full.json"))
     return tmp_path / "evidence" / "full.json"
 
 
-PASSES = proof("holds", "import os; print(os.environ['FASTLIMIT_HYPOTHESIS'] + ' done')")
+PASSES = proof(
+    "holds",
+    "import os; print('evidence: {\"seen\": 3}'); print(os.environ['FASTLIMIT_HYPOTHESIS'] + ' done')",
+)
 BREAKS = proof("breaks", "raise SystemExit(3)")
 
 
@@ -298,8 +303,8 @@ def test_verify_goes_on_after_a_failure_and_reports_it(
     monkeypatch.setattr(dev, "PROOFS", [BREAKS, PASSES])
     assert 1 == dev.verify(["--full"])
     evidence = json.loads(verify.read_text())
-    rows = [(row["name"], row["passed"], row["last_line"]) for row in evidence["proofs"]]
-    assert [("breaks", False, ""), ("holds", True, "full done")] == rows
+    rows = [(row["name"], row["passed"], row["last_line"], row["evidence"]) for row in evidence["proofs"]]
+    assert [("breaks", False, "", []), ("holds", True, "full done", [{"seen": 3}])] == rows
     assert evidence["passed"] is False
     summary = [line.split() for line in capsys.readouterr().out.splitlines()[-2:]]
     assert [("FAILED", "breaks"), ("ok", "holds")] == [(row[0], row[-1]) for row in summary]

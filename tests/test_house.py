@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ("fastlimit", "tests", "bench", "examples", "docs", ".ci")
+FOLDERS = ("fastlimit", "tests", "bench", "proofs", "examples", "docs", ".ci")
 SUFFIXES = {".py", ".pyx", ".pxd", ".pxi", ".pyi", ".lua", ".md", ".toml", ".in", ""}
 CODE = {".py", ".pyx", ".pxd", ".pxi", ".pyi", ".lua"}
 CYTHON = {".pyx", ".pxd", ".pxi"}

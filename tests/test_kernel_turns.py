@@ -8,20 +8,20 @@ explored is sequentially consistent: weak memory order is another matter.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import pytest
 from kernel_probe import SECOND, WINDOW, Played, Table, nobody, play
+from scale import by_mode
 
 from fastlimit import FixedWindow, LeakyBucket, SlidingWindow, TokenBucket
 from fastlimit.limits import Limit
 
 pytestmark = pytest.mark.proof
 
-MORE = int(os.environ.get("FASTLIMIT_HYPOTHESIS") == "full")
+MORE = by_mode(0, 0, full=1)
 """Preemptions on top of the usual; each makes a scene about twenty times as long."""
 
 LIMITS: list[Limit] = [

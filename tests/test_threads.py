@@ -7,7 +7,6 @@ collided, by lost swaps or by turns taken at granting, and each kind has a contr
 
 from __future__ import annotations
 
-import os
 import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,7 @@ from typing import Any
 
 import pytest
 from kernel_probe import SECOND, SECRET, START_S, Table
+from scale import by_mode
 
 from fastlimit import FixedWindow, LeakyBucket, Limiter, SlidingWindow, TokenBucket, acquire_all
 from fastlimit.limits import Limit
@@ -27,7 +27,7 @@ from fastlimit.testing import ManualClock
 pytestmark = [pytest.mark.proof, pytest.mark.stress]
 
 THREADS = 4
-COLLISIONS = {"quick": 5_000, "full": 100_000}.get(os.environ.get("FASTLIMIT_HYPOTHESIS", ""), 1_000)
+COLLISIONS = by_mode(1_000, quick=5_000, full=100_000)
 MOST_ROUNDS = max(200, COLLISIONS)
 KINDS: dict[str, Callable[[int], Limit]] = {
     "token-bucket": lambda capacity: TokenBucket("1/minute", burst=capacity),

@@ -1,0 +1,1 @@
+"""The proofs that `python3 dev.py verify` runs: its rows, and those that are no tests."""

@@ -1,0 +1,31 @@
+"""The rows of `python3 dev.py verify`.
+
+Read by dev.py, so: standard library only, and nothing that Python 3.6 cannot read.
+"""
+
+from typing import List, NamedTuple
+
+
+class Proof(NamedTuple):
+    """It holds if Python, told FASTLIMIT_HYPOTHESIS=quick or full, ends with 0 on these arguments.
+
+    What it provoked and counted it prints as lines `evidence: {JSON}`, which the result of a full run keeps.
+    """
+
+    name: str
+    shows: str
+    arguments: List[str]
+
+
+def tests(marked: str) -> List[str]:
+    return ["-m", "pytest", "-q", "-m", marked]
+
+
+PROOFS = [
+    Proof(
+        "agreement",
+        "the compiled engine, the reference model and the golden vectors say the same",
+        tests("proof and not stress"),
+    ),
+    Proof("stress", "threads on one key and on many: no grant too many, none lost", tests("stress")),
+]
