@@ -15,7 +15,7 @@ from __future__ import annotations
 from ._core import Bucket, Decision, acquire_all
 from .errors import CostExceedsLimit, FastlimitError, InvalidLimit
 from .limiter import Limiter, Stats
-from .limits import FixedWindow, LeakyBucket, SlidingWindow, TokenBucket
+from .limits import FixedWindow, LeakyBucket, SlidingLog, SlidingWindow, TokenBucket
 from .rates import Rate
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "LeakyBucket",
     "Limiter",
     "Rate",
+    "SlidingLog",
     "SlidingWindow",
     "Stats",
     "TokenBucket",

@@ -7,7 +7,7 @@ from typing import Literal, NoReturn, Self, final
 from typing_extensions import disjoint_base
 
 from .limiter import Key, Plan, Stats
-from .limits import Limit
+from .limits import Limit, Parameters
 
 class FastlimitError(Exception): ...
 class CostExceedsLimit(FastlimitError, ValueError): ...
@@ -56,10 +56,11 @@ class Limiter:
         limit: str | Limit | Sequence[str | Limit],
         *,
         name: str | None = None,
-        max_keys: int = 65_536,
+        max_keys: int | None = None,
         when_full: Literal["share", "deny", "allow"] = "share",
         clock: ManualClock | None = None,
         top: bool = True,
+        max_log_bytes: int = 2**30,
     ) -> None: ...
     @property
     def limits(self) -> tuple[Limit, ...]: ...
@@ -94,7 +95,10 @@ class Bucket:
     def reset(self) -> None: ...
 
 def acquire_all(triples: Iterable[tuple[Limiter, Key, int]]) -> Decision: ...
-def install(plan: Callable[..., Plan], stats: Callable[..., Stats], lock: Lock) -> None: ...
+def log_bytes_for(parameters: Parameters, max_keys: int) -> int: ...
+def install(
+    plan: Callable[..., Plan], change: Callable[..., Plan], stats: Callable[..., Stats], lock: Lock
+) -> None: ...
 def restore_decision(
     allowed: bool, limit: int, remaining: int, retry_ns: int, reset_ns: int, delay_ns: int, name: str
 ) -> Decision: ...

@@ -21,7 +21,7 @@ from ._kernel.arguments cimport (
     shown,
 )
 from ._kernel.atomics cimport load_relaxed, load_relaxed_i64, store_relaxed, store_relaxed_i64
-from ._kernel.build cimport build_table, limit_of
+from ._kernel.build cimport build_table, limit_of, log_bytes, ring_length, slots_for
 from ._kernel.clock cimport clock_now, counter_trusted, start_clock, system_clock
 from ._kernel.counters cimport count
 from ._kernel.decide cimport CHARGE, DEBIT, PEEK, REFUND, RESET, Operation
@@ -66,16 +66,24 @@ include "_values.pxi"
 # ---- limiters
 
 cdef object make_plan = None
+cdef object make_change = None
 cdef object make_stats = None
 cdef object update_lock = None
 
 
-def install(plan, stats, lock):
+def install(plan, change, stats, lock):
     """What a Limiter needs that is in Python; `fastlimit.limiter` brings it, and after a fork a new lock."""
-    global make_plan, make_stats, update_lock
+    global make_plan, make_change, make_stats, update_lock
     make_plan = plan
+    make_change = change
     make_stats = stats
     update_lock = lock
+
+
+def log_bytes_for(parameters, max_keys):
+    """Address space that the log of a sliding log takes for so many keys; 0 for other limits."""
+    cdef Limit limit = limit_of(parameters)
+    return log_bytes(slots_for(max_keys), ring_length(&limit))
 
 
 cdef class Limiter:
@@ -83,12 +91,15 @@ cdef class Limiter:
 
     limit      a text ("100/s burst 200", "10/s; 1000/h"), a limit object, or a list: all must allow a call
     name       what Decisions and statistics call it; of several limits, `name[i]`; default: the limit's text
-    max_keys   keys that may owe at once, 1 to 2^30 (65,536 by default); 43 bytes each, touched as they come.
-               A key finds no place a little earlier: when all are in use, one in 1,200
+    max_keys   keys that may owe at once, 1 to 2^30; 43 bytes each, touched as they come. A key finds no
+               place a little earlier: when all are in use, one in 1,200. Default: 65,536; with a SlidingLog,
+               halved until its log fits 32 MB (but 16 at least)
     when_full  for keys without a place, since those that owe stay: "share" common buckets (default), "deny"
                or "allow" them
     clock      a ManualClock from `fastlimit.testing`, or None for the system's
     top        whether refused keys are remembered for `top()`
+    max_log_bytes  the most address space that the log of a SlidingLog may take; default 2^30. It takes 64 to
+               128 bytes for each unit of its count and key, touched as units are logged
 
     Raises InvalidLimit for limits that cannot be read or enforced, ValueError and TypeError for other
     arguments, MemoryError if the table cannot be mapped.
@@ -100,14 +111,16 @@ cdef class Limiter:
     def __cinit__(self):
         self.core.clock = &system_clock
 
-    def __init__(self, limit, *, name=None, max_keys=65_536, when_full="share", clock=None, top=True):
+    def __init__(
+        self, limit, *, name=None, max_keys=None, when_full="share", clock=None, top=True, max_log_bytes=2**30
+    ):
         if self.core.limit_count:
             raise RuntimeError("this limiter is built already; make another one")
-        plan = make_plan(limit, name, max_keys, when_full, clock, top)
+        plan = make_plan(limit, name, max_keys, when_full, clock, top, max_log_bytes)
         self.limits = plan.limits
         self.name = name
         self.names = list(plan.names)
-        self.max_keys = max_keys
+        self.max_keys = plan.max_keys
         self.clock = clock
         random = urandom(sizeof(self.core.secret))
         memcpy(self.core.secret, PyBytes_AS_STRING(random), sizeof(self.core.secret))
@@ -116,7 +129,9 @@ cdef class Limiter:
         if not open_engine(&self.core, top):
             raise MemoryError("no memory for a limiter's counters")
         for i, parameters in enumerate(plan.parameters):
-            build_table(&self.core.tables[<int> i], self.core.clock, parameters, max_keys, plan.when_full)
+            build_table(
+                &self.core.tables[<int> i], self.core.clock, parameters, plan.max_keys, plan.when_full
+            )
         self.core.most_cost = least_capacity(plan.parameters)
         self.core.limit_count = len(plan.parameters)
 
@@ -238,14 +253,16 @@ cdef class Limiter:
         """Change the numbers while calls go on: every key keeps what it owes, at most twice the new capacity.
 
         A bucket keeps its debt in tokens; a window keeps its count, in the window of now if its length
-        changed. Number and algorithms must stay (InvalidLimit): build another limiter for others. Threads
-        that decide meanwhile decide by the old numbers or by the new ones. Concurrent updates wait for each
-        other.
+        changed; a sliding log keeps its instants, so its window must stay, and its count within the room of
+        its log. Number and algorithms must stay, too (InvalidLimit): build another limiter for others.
+        Threads that decide meanwhile decide by the old numbers or by the new ones. Concurrent updates wait
+        for each other.
         """
         cdef Limit one
         cdef int i
         require_built(self)
-        plan = make_plan(limit, self.name, self.max_keys, "share", self.clock, True, self.limits)
+        rooms = [self.core.tables[i].ring_length // 4 for i in range(self.core.limit_count)]
+        plan = make_change(limit, self.name, self.limits, rooms)
         with update_lock:
             for i in range(self.core.limit_count):
                 one = limit_of(plan.parameters[i])
@@ -266,7 +283,7 @@ cdef class Limiter:
         return make_stats(
             self.name, sum.calls.allowed, sum.calls.denied, sum.keys, self.max_keys, sum.full_events,
             sum.clamped_debits,
-            sum.lost_on_full, sum.table_bytes,
+            sum.lost_on_full, sum.table_bytes, sum.log_bytes,
         )
 
     def __repr__(self):

@@ -11,9 +11,9 @@ import threading
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ._core import Limiter, ManualClock, install
+from ._core import Limiter, ManualClock, install, log_bytes_for
 from .errors import InvalidLimit
-from .limits import Limit, Parameters, limits_from
+from .limits import Algorithm, Limit, Parameters, limits_from
 from .rates import shown
 
 __all__ = ["Key", "Limiter", "Stats"]
@@ -21,6 +21,9 @@ __all__ = ["Key", "Limiter", "Stats"]
 Key = str | bytes | tuple[str | bytes, ...]
 WHEN_FULL = {"share": 0, "deny": 1, "allow": 2}
 MAX_KEYS = 2**30
+MOST_KEYS_BY_DEFAULT = 65_536
+FEWEST_KEYS_BY_DEFAULT = 16
+LOG_BYTES_BY_DEFAULT = 2**25
 
 
 class Stats(NamedTuple):
@@ -33,6 +36,7 @@ class Stats(NamedTuple):
     clamped_debits   debits that met the bottom, twice the capacity
     lost_on_full     refunds and resets of keys that had no slot of their own, and did nothing
     table_bytes      address space of the tables; what keys never touched takes no memory
+    log_bytes        the same of the logs of sliding logs
     """
 
     name: str | None
@@ -44,6 +48,7 @@ class Stats(NamedTuple):
     clamped_debits: int
     lost_on_full: int
     table_bytes: int
+    log_bytes: int
 
 
 class Plan(NamedTuple):
@@ -52,26 +57,23 @@ class Plan(NamedTuple):
     limits: tuple[Limit, ...]
     parameters: tuple[Parameters, ...]
     names: tuple[str, ...]
+    max_keys: int
     when_full: int
 
 
 def plan(
     limit: str | Limit | Sequence[str | Limit],
     name: str | None,
-    max_keys: int,
+    max_keys: int | None,
     when_full: str,
     clock: ManualClock | None,
     top: bool,
-    replaced: tuple[Limit, ...] | None = None,
+    max_log_bytes: int,
 ) -> Plan:
-    """Check the arguments of a limiter, or of an update that replaces `replaced`."""
+    """Check the arguments of a limiter."""
     limits = limits_from(limit)
     if name is not None and not isinstance(name, str):
         raise TypeError(f"name must be a str or None, not {type(name).__name__}")
-    if type(max_keys) is not int:
-        raise TypeError(f"max_keys must be an int, not {type(max_keys).__name__}")
-    if not 1 <= max_keys <= MAX_KEYS:
-        raise ValueError(f"max_keys must be from 1 to 2^30, not {shown(max_keys)}")
     if when_full not in tuple(WHEN_FULL):  # which hashes nothing that a caller may have given
         raise ValueError(f"when_full must be 'share', 'deny' or 'allow', not {when_full!r}")
     if clock is not None and not isinstance(clock, ManualClock):
@@ -79,9 +81,69 @@ def plan(
     if type(top) is not bool:
         raise TypeError(f"top must be a bool, not {type(top).__name__}")
     parameters = tuple(one.parameters() for one in limits)
-    if replaced is not None:
-        check_same_algorithms(replaced, parameters)
-    return Plan(limits, parameters, limit_names(name, limits), WHEN_FULL[when_full])
+    keys = checked_max_keys(max_keys, parameters)
+    check_log(parameters, keys, max_log_bytes)
+    return Plan(limits, parameters, limit_names(name, limits), keys, WHEN_FULL[when_full])
+
+
+def checked_max_keys(max_keys: int | None, parameters: tuple[Parameters, ...]) -> int:
+    if max_keys is None:
+        keys = MOST_KEYS_BY_DEFAULT
+        while keys > FEWEST_KEYS_BY_DEFAULT and log_bytes(parameters, keys) > LOG_BYTES_BY_DEFAULT:
+            keys //= 2
+        return keys
+    if type(max_keys) is not int:
+        raise TypeError(f"max_keys must be an int or None, not {type(max_keys).__name__}")
+    if not 1 <= max_keys <= MAX_KEYS:
+        raise ValueError(f"max_keys must be from 1 to 2^30, not {shown(max_keys)}")
+    return max_keys
+
+
+def log_bytes(parameters: tuple[Parameters, ...], max_keys: int) -> int:
+    return sum(log_bytes_for(one, max_keys) for one in parameters)
+
+
+def check_log(parameters: tuple[Parameters, ...], max_keys: int, max_log_bytes: int) -> None:
+    if type(max_log_bytes) is not int:
+        raise TypeError(f"max_log_bytes must be an int, not {type(max_log_bytes).__name__}")
+    if max_log_bytes < 0:
+        raise ValueError(f"max_log_bytes must be 0 or more, not {shown(max_log_bytes)}")
+    needed = log_bytes(parameters, max_keys)
+    if needed > max_log_bytes:
+        raise ValueError(
+            f"the log of a SlidingLog for max_keys={max_keys:,} takes {needed:,} bytes of address space,"
+            f" above max_log_bytes={shown(max_log_bytes)}; lower max_keys or its count,"
+            " or raise max_log_bytes"
+        )
+
+
+def change(
+    limit: str | Limit | Sequence[str | Limit],
+    name: str | None,
+    replaced: tuple[Limit, ...],
+    rooms: Sequence[int],
+) -> Plan:
+    """Check what `update` is to change a limiter to; `rooms`: units that each log has room for."""
+    limits = limits_from(limit)
+    parameters = tuple(one.parameters() for one in limits)
+    check_same_algorithms(replaced, parameters)
+    for old, new, room in zip(replaced, parameters, rooms, strict=True):
+        if new.algorithm == Algorithm.SLIDING_LOG:
+            check_same_log(old, new, room)
+    return Plan(limits, parameters, limit_names(name, limits), 0, 0)
+
+
+def check_same_log(old: Limit, new: Parameters, room: int) -> None:
+    if new.window != old.parameters().window:
+        raise InvalidLimit(
+            f"update keeps the window of a sliding log, {old}: it holds the instants of that one only;"
+            " build another limiter for another window"
+        )
+    if new.capacity > room:
+        raise InvalidLimit(
+            f"update: this sliding log has room for a count of {room:,}, not {new.capacity:,};"
+            " build another limiter for more"
+        )
 
 
 def check_same_algorithms(replaced: tuple[Limit, ...], parameters: tuple[Parameters, ...]) -> None:
@@ -103,7 +165,7 @@ def limit_names(name: str | None, limits: tuple[Limit, ...]) -> tuple[str, ...]:
 
 def install_all() -> None:
     """With a new lock for updates; in a forked child too, whose copy of the old one may be held by nobody."""
-    install(plan, Stats, threading.Lock())
+    install(plan, change, Stats, threading.Lock())
 
 
 install_all()

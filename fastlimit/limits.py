@@ -22,6 +22,8 @@ MAX_LIMITS = 8
 MIN_WINDOW = SECOND // 1_000
 CENTURY = 36_525 * DAY
 SLOWEST_PERIOD = 3_653 * DAY  # one per ten years
+MAX_LOGGED = 65_536
+LONGEST_LOG = 1_461 * DAY  # in nanoseconds, which a log keeps whole
 MAX_UNITS = 2**57  # the whole of a bucket or window, so that now + twice that fits a slot's 60 bits
 
 
@@ -33,6 +35,7 @@ class Algorithm(IntEnum):
     FIXED_WINDOW = 2
     FIRST_WINDOW = 3
     SLIDING_WINDOW = 4
+    SLIDING_LOG = 5
 
     @property
     def label(self) -> str:
@@ -237,6 +240,33 @@ class SlidingWindow(RatedLimit):
         return f"sliding-window {self.rate}"
 
 
+class SlidingLog(RatedLimit):
+    """At most the rate's count in any window (t - W, t], exactly: the instant of each unit is kept.
+
+    Memory grows with the count: 64 to 128 bytes for each unit of it and key, so counts go to 65,536, and
+    `max_keys` of a limiter is lower by default. Windows last from 1 ms to 4 years (1,461 days). Raises
+    InvalidLimit for numbers outside, TypeError for other types.
+    """
+
+    __slots__ = __match_args__ = ("rate",)
+
+    def __init__(self, rate: str | Rate) -> None:
+        self._set(as_rate(rate))
+        check_range(self, "count", self.rate.count, MAX_LOGGED)
+        check_window(self, self.rate)
+        if self.rate.period_ns > LONGEST_LOG:
+            raise InvalidLimit(
+                f"SlidingLog: a window must last 1,461 days at most, not {self.rate.period_ns / DAY:g}"
+                f" ({self.rate}); a SlidingWindow takes up to 100 years"
+            )
+
+    def parameters(self) -> Parameters:
+        return Parameters(Algorithm.SLIDING_LOG, self.rate.count, window=self.rate.period_ns)
+
+    def __str__(self) -> str:
+        return f"sliding-log {self.rate}"
+
+
 def first_parameters(rate: Rate) -> Parameters:
     """Nanoseconds as units if the window fits `MAX_UNITS` of them, else coarser ones, and one of them more.
 
@@ -255,7 +285,7 @@ def epoch_parameters(algorithm: Algorithm, rate: Rate) -> Parameters:
     )
 
 
-Limit = TokenBucket | LeakyBucket | FixedWindow | SlidingWindow
+Limit = TokenBucket | LeakyBucket | FixedWindow | SlidingWindow | SlidingLog
 
 
 def limit_from(text: LimitText) -> Limit:
@@ -268,7 +298,7 @@ def limit_from(text: LimitText) -> Limit:
             return FixedWindow(text.rate)
         case "sliding-window":
             return SlidingWindow(text.rate)
-    raise InvalidLimit(f"cannot build limit {text.text!r}: {text.algorithm} is not available in this version")
+    return SlidingLog(text.rate)
 
 
 def limits_from(given: str | Limit | Sequence[str | Limit]) -> tuple[Limit, ...]:

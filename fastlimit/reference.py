@@ -14,7 +14,7 @@ from threading import Lock
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
-from .algorithms import first_window, fixed_window, leaky_bucket, sliding_window, token_bucket
+from .algorithms import first_window, fixed_window, leaky_bucket, sliding_log, sliding_window, token_bucket
 from .algorithms.outcome import Report
 from .errors import CostExceedsLimit
 from .limits import Algorithm, Limit, limits_from
@@ -35,6 +35,7 @@ ALGORITHMS: dict[Algorithm, ModuleType] = {
     Algorithm.FIXED_WINDOW: fixed_window,
     Algorithm.FIRST_WINDOW: first_window,
     Algorithm.SLIDING_WINDOW: sliding_window,
+    Algorithm.SLIDING_LOG: sliding_log,
 }
 
 State = Any  # of the limit's algorithm

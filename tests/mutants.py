@@ -14,7 +14,7 @@ from typing import NamedTuple
 from fastlimit import reference
 from fastlimit.limits import Algorithm
 
-TOKEN, LEAKY, FIXED, FIRST, SLIDING = Algorithm
+TOKEN, LEAKY, FIXED, FIRST, SLIDING, LOG = Algorithm
 
 
 class Mutant(NamedTuple):
@@ -301,6 +301,55 @@ refund from this window only
 estimate rounded down
 - rolled.current - (-in_sight(rolled, was, old) // old.window)
 + rolled.current + in_sight(rolled, was, old) // old.window
+""",
+    LOG: """
+a unit leaves one tick late
+- instant + limit.window > at
++ instant + limit.window >= at
+
+one call too many
+- len(log) + cost > limit.capacity
++ len(log) + cost > limit.capacity + 1
+
+a cost above one is one unit
+- return True, State(at, log + (at,) * cost)
++ return True, State(at, log + (at,))
+
+time in a log runs back
+- return max(now, state.newest, 1)
++ return max(now, 1)
+
+a cost waits for the oldest unit only
+- log[must_leave - 1] + limit.window
++ log[0] + limit.window
+
+fresh when the log is empty
+- state.newest == 0 or state.newest + limit.window <= now
++ not inside(state, now, limit)
+
+a debt of one capacity only
+- max(2 * limit.capacity - len(log), 0)
++ max(limit.capacity - len(log), 0)
+
+a debt a unit too deep
+- max(2 * limit.capacity - len(log), 0)
++ max(2 * limit.capacity - len(log) + 1, 0)
+
+a refund takes the oldest units
+- log[: max(len(log) - cost, 0)]
++ log[cost:]
+
+a refund one short
+- log[: max(len(log) - cost, 0)]
++ log[: max(len(log) - cost + 1, 0)]
+
+a refund takes no time
+- State(state.newest + 1, rest)
++ State(state.newest, rest)
+
+a refund of all is not fresh
+- if rest else fresh()
++ if True else fresh()
 """,
 }
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fastlimit import FixedWindow, LeakyBucket, Limiter, SlidingWindow, TokenBucket
+from fastlimit import FixedWindow, LeakyBucket, Limiter, SlidingLog, SlidingWindow, TokenBucket
 from fastlimit.limits import Limit
 from fastlimit.testing import ManualClock
 
@@ -21,6 +21,7 @@ ALGORITHMS: list[Limit] = [
     FixedWindow("5/min"),
     FixedWindow("5/min", anchor="first"),
     SlidingWindow("5/min"),
+    SlidingLog("5/min"),
 ]
 
 by_algorithm = pytest.mark.parametrize("limit", ALGORITHMS, ids=str)

@@ -13,8 +13,17 @@ from typing import NamedTuple, TypeVar
 
 from hypothesis import strategies as st
 
-from fastlimit import FixedWindow, LeakyBucket, SlidingWindow, TokenBucket
-from fastlimit.limits import CENTURY, DAY, MAX_BURST, MAX_COUNT, SLOWEST_PERIOD, Algorithm, Limit
+from fastlimit import FixedWindow, LeakyBucket, SlidingLog, SlidingWindow, TokenBucket
+from fastlimit.limits import (
+    CENTURY,
+    DAY,
+    LONGEST_LOG,
+    MAX_BURST,
+    MAX_COUNT,
+    SLOWEST_PERIOD,
+    Algorithm,
+    Limit,
+)
 from fastlimit.rates import Rate
 
 SECOND = 10**9
@@ -27,6 +36,7 @@ MOST_COST = 2**63 - 1
 LONGEST_PERIOD = 2 * CENTURY
 MOST_RATE_COUNT = 10**12
 MAX_MONTHS = 1_200
+MOST_LOGGED = 2_000  # the model of a log takes its time
 WRAP = 2**28  # windows after which a window's number repeats
 AHEAD = 2**17  # windows that a clock may step back and be recognised
 
@@ -85,6 +95,10 @@ def window_rate(unit: int, period_at: int, count_at: int, few: int | None, by_we
     return Rate(count, period_ns, origin_ns=MONDAY if by_weeks and period_ns % WEEK == 0 else 0)
 
 
+def log_rate(rate: Rate) -> Rate:
+    return Rate(min(rate.count, MOST_LOGGED), min(rate.period_ns, LONGEST_LOG))
+
+
 def calendar_rate(months_at: int, count_at: int, few: int | None) -> Rate:
     return Rate(few or magnitude(count_at, 1, MAX_COUNT), 0, months=magnitude(months_at, 1, MAX_MONTHS))
 
@@ -99,6 +113,7 @@ LIMITS: dict[Algorithm, st.SearchStrategy[Limit]] = {
     Algorithm.FIXED_WINDOW: (window_rates | calendar_rates).map(FixedWindow),
     Algorithm.FIRST_WINDOW: window_rates.map(lambda rate: FixedWindow(rate, anchor="first")),
     Algorithm.SLIDING_WINDOW: window_rates.map(SlidingWindow),
+    Algorithm.SLIDING_LOG: window_rates.map(log_rate).map(SlidingLog),
 }
 
 
@@ -109,6 +124,8 @@ def sibling(limit: Limit, few: int, turn: int) -> Limit:
             return TokenBucket(rate, max(burst // few, 1))
         case LeakyBucket(rate=rate, capacity=most):
             return LeakyBucket(rate, max(most // few, 1))
+        case SlidingLog(rate=rate):
+            return SlidingLog(Rate(max(rate.count // few, 1), rate.period_ns))
     rate = limit.rate
     longer = rate.period_ns * 2 if turn == 1 and rate.period_ns * 2 <= CENTURY else rate.period_ns
     origin = MONDAY - rate.origin_ns if turn == 2 and longer > 0 == longer % WEEK else rate.origin_ns
@@ -117,12 +134,17 @@ def sibling(limit: Limit, few: int, turn: int) -> Limit:
     return FixedWindow(rate, limit.anchor) if isinstance(limit, FixedWindow) else SlidingWindow(rate)
 
 
+def siblings_of(limits: st.SearchStrategy[Limit]) -> st.SearchStrategy[tuple[Limit, Limit]]:
+    return st.tuples(limits, st.integers(1, 4), st.integers(0, 2)).map(lambda of: (of[0], sibling(*of)))
+
+
 def pairs(limits: st.SearchStrategy[Limit]) -> st.SearchStrategy[tuple[Limit, Limit]]:
-    siblings = st.tuples(limits, st.integers(1, 4), st.integers(0, 2)).map(lambda of: (of[0], sibling(*of)))
-    return siblings | st.tuples(limits, limits)
+    return siblings_of(limits) | st.tuples(limits, limits)
 
 
 PAIRS = {algorithm: pairs(limits) for algorithm, limits in LIMITS.items()}
+# An update keeps a log's window.
+PAIRS[Algorithm.SLIDING_LOG] = siblings_of(LIMITS[Algorithm.SLIDING_LOG])
 
 
 class Start(NamedTuple):

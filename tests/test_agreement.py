@@ -42,6 +42,7 @@ FIELDS = (
     *("allowed", "limit", "remaining", "retry_after_ns", "reset_after_ns", "delay_ns", "name"),
     *("retry_after", "reset_after", "delay"),
 )
+MAX_KEYS = 65_536
 RETRY, RESET = 1 + FIELDS.index("retry_after_ns"), 1 + FIELDS.index("reset_after_ns")
 
 
@@ -78,7 +79,7 @@ def keys_apart(probe: ModuleType) -> None:
 
     Else, rarely, the engine would rightly have forgotten what the model shows after a clock steps back.
     """
-    limiter = Limiter("1/s")
+    limiter = Limiter("1/s", max_keys=MAX_KEYS)
     probe.set_secret(limiter, SECRET)
     homes = sorted(probe.key_of(limiter, key).home * probe.slot_count(limiter) >> 64 for key in KEYS)
     assert all(b - a > WINDOW for a, b in itertools.pairwise(homes))
@@ -95,7 +96,7 @@ class Pair:
     ) -> None:
         self.limits, self.others = [list(side) for side in zip(*limits, strict=True)]
         self.slow = model.ReferenceLimiter(self.limits, name=name, clock=clock)
-        self.fast = Limiter(self.limits, name=name, clock=clock)
+        self.fast = Limiter(self.limits, name=name, clock=clock, max_keys=MAX_KEYS, max_log_bytes=2**40)
         self.probe.set_secret(self.fast, SECRET)
         self.buckets = [self.fast.bucket(key) for key in KEYS]
 

@@ -15,6 +15,7 @@ from fastlimit import (
     InvalidLimit,
     LeakyBucket,
     Limiter,
+    SlidingLog,
     SlidingWindow,
     TokenBucket,
     acquire_all,
@@ -84,6 +85,7 @@ def test_k11_limits_beyond_64_bits(build: Callable[[], Limiter], message: str) -
         FixedWindow("2147483647/100years"),
         FixedWindow("10/36525days", anchor="first"),
         SlidingWindow("2147483647/36525days"),
+        SlidingLog("65536/1461days"),
     ],
     ids=str,
 )

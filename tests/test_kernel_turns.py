@@ -16,7 +16,7 @@ import pytest
 from kernel_probe import SECOND, WINDOW, Played, Table, nobody, play
 from scale import by_mode
 
-from fastlimit import FixedWindow, LeakyBucket, SlidingWindow, TokenBucket
+from fastlimit import FixedWindow, LeakyBucket, SlidingLog, SlidingWindow, TokenBucket
 from fastlimit.limits import Limit
 
 pytestmark = pytest.mark.proof
@@ -30,6 +30,7 @@ LIMITS: list[Limit] = [
     FixedWindow("2/s"),
     FixedWindow("2/s", anchor="first"),
     SlidingWindow("2/s"),
+    SlidingLog("2/s"),
 ]
 each_limit = pytest.mark.parametrize("limit", LIMITS, ids=str)
 each_claimed = pytest.mark.parametrize(
@@ -271,6 +272,7 @@ OPPOSITE = [
     FixedWindow("1/day"),
     FixedWindow("1/day", anchor="first"),
     SlidingWindow("1/day"),
+    SlidingLog("1/day"),
 ]
 
 
@@ -346,6 +348,7 @@ FASTER: dict[Limit, Limit] = {
     FixedWindow("4/s"): FixedWindow("8/minute"),
     FixedWindow("4/s", anchor="first"): FixedWindow("8/minute", anchor="first"),
     SlidingWindow("4/s"): SlidingWindow("8/minute"),
+    SlidingLog("4/s"): SlidingLog("3/s"),
 }
 
 

@@ -16,6 +16,7 @@ from fastlimit import (
     InvalidLimit,
     LeakyBucket,
     Limiter,
+    SlidingLog,
     SlidingWindow,
     TokenBucket,
     acquire_all,
@@ -31,6 +32,7 @@ ALGORITHMS: list[Limit] = [
     FixedWindow("5/min"),
     FixedWindow("5/min", anchor="first"),
     SlidingWindow("5/min"),
+    SlidingLog("5/min"),
 ]
 
 # When all 5 were used up at once: retry_after of one more, reset_after, delay of the fifth.
@@ -39,6 +41,7 @@ WAITS = {
     LeakyBucket: (12.0, 60.0, 48.0),
     FixedWindow: (60.0, 60.0, 0.0),
     SlidingWindow: (72.0, 120.0, 0.0),
+    SlidingLog: (60.0, 60.0, 0.0),
 }
 
 by_algorithm = pytest.mark.parametrize("limit", ALGORITHMS, ids=str)
@@ -435,8 +438,8 @@ def test_defaults_and_attributes(clock: ManualClock) -> None:
             ValueError,
             "max_keys must be from 1 to 2^30, not an int of 16,610 bits",
         ),
-        ({"limit": "5/min", "max_keys": 1e3}, TypeError, "max_keys must be an int, not float"),
-        ({"limit": "5/min", "max_keys": True}, TypeError, "max_keys must be an int, not bool"),
+        ({"limit": "5/min", "max_keys": 1e3}, TypeError, "max_keys must be an int or None, not float"),
+        ({"limit": "5/min", "max_keys": True}, TypeError, "max_keys must be an int or None, not bool"),
         (
             {"limit": "5/min", "when_full": "evict"},
             ValueError,
@@ -453,6 +456,22 @@ def test_defaults_and_attributes(clock: ManualClock) -> None:
             "clock must be a fastlimit.testing.ManualClock or None, not float",
         ),
         ({"limit": "5/min", "top": 1}, TypeError, "top must be a bool, not int"),
+        (
+            {"limit": "sliding-log 5/min", "max_log_bytes": 1e6},
+            TypeError,
+            "max_log_bytes must be an int, not float",
+        ),
+        (
+            {"limit": "sliding-log 5/min", "max_log_bytes": -1},
+            ValueError,
+            "max_log_bytes must be 0 or more, not -1",
+        ),
+        (
+            {"limit": "sliding-log 1000/min", "max_keys": 100_000},
+            ValueError,
+            "the log of a SlidingLog for max_keys=100,000 takes 8,745,517,056 bytes of address space, above"
+            " max_log_bytes=1,073,741,824; lower max_keys or its count, or raise max_log_bytes",
+        ),
         ({"limit": "5/min", "burst": 1}, TypeError, "__init__() got an unexpected keyword argument 'burst'"),
     ],
 )

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fastlimit import FixedWindow, InvalidLimit, LeakyBucket, Rate, SlidingWindow, TokenBucket
+from fastlimit import FixedWindow, InvalidLimit, LeakyBucket, Rate, SlidingLog, SlidingWindow, TokenBucket
 from fastlimit.limits import Algorithm, Limit, Parameters, bucket_parameters, limits_from
 from fastlimit.value import Value
 
@@ -57,6 +57,8 @@ Build = Callable[[], Limit]
         lambda: SlidingWindow("1M/ms"),
         lambda: SlidingWindow("10/36525days"),
         lambda: SlidingWindow(Rate(2**31 - 1, 10 * SECOND)),
+        lambda: SlidingLog("65536/ms"),
+        lambda: SlidingLog("147/1461days"),
     ],
 )
 def test_numbers_up_to_the_edges_are_taken(build: Build) -> None:
@@ -149,6 +151,20 @@ def test_numbers_up_to_the_edges_are_taken(build: Build) -> None:
         (
             lambda: SlidingWindow("1/500us"),
             "SlidingWindow: a window must last from 1 ms to 100 years, not 0.0005 s (1/500us);"
+            " a TokenBucket has no window and takes any period",
+        ),
+        (
+            lambda: SlidingLog("65537/s"),
+            "SlidingLog: count must be between 1 and 65,536, not 65,537",
+        ),
+        (
+            lambda: SlidingLog("1000/1462days"),
+            "SlidingLog: a window must last 1,461 days at most, not 1462 (1000/1462days);"
+            " a SlidingWindow takes up to 100 years",
+        ),
+        (
+            lambda: SlidingLog("10/500us"),
+            "SlidingLog: a window must last from 1 ms to 100 years, not 0.0005 s (10/500us);"
             " a TokenBucket has no window and takes any period",
         ),
         (
@@ -328,7 +344,7 @@ def test_a_window_lasts_what_was_asked(period: int) -> None:
 
 
 def test_algorithms_print_as_their_text_form() -> None:
-    labels = ["token-bucket", "leaky-bucket", "fixed-window", "first-window", "sliding-window"]
+    labels = ["token-bucket", "leaky-bucket", "fixed-window", "first-window", "sliding-window", "sliding-log"]
     assert labels == [algorithm.label for algorithm in Algorithm]
 
 
@@ -346,6 +362,7 @@ LIMITS: list[Limit] = [
     FixedWindow("5/7days"),
     FixedWindow("5/month"),
     SlidingWindow("100/s"),
+    SlidingLog("100/s"),
 ]
 VALUES: list[Value] = [*LIMITS, Rate(100, SECOND), Rate(100, 2 * SECOND), Rate(5, 0, 1), Rate(5, 0, 12)]
 
@@ -408,6 +425,7 @@ def test_the_text_of_a_limit() -> None:
         "fixed-window 5/7days",
         "fixed-window 5/month",
         "sliding-window 100/s",
+        "sliding-log 100/s",
     ] == [str(limit) for limit in LIMITS]
 
 
@@ -442,6 +460,7 @@ def test_nothing_of_a_value_can_be_changed(value: Value) -> None:
         ("leaky-bucket 5/s capacity 10", [LeakyBucket("5/s", capacity=10)]),
         ("fixed-window 5/month", [FixedWindow("5/month")]),
         ("sliding-window 5/min", [SlidingWindow("5/min")]),
+        ("sliding-log 5/min", [SlidingLog("5/min")]),
         ("10/s; 1000/h", [TokenBucket("10/s"), TokenBucket("1000/h")]),
         (["10/s, 20/min", SlidingWindow("1000/h")], ["10/s", "20/min", SlidingWindow("1000/h")]),
         (("10/s",), ["10/s"]),
@@ -466,11 +485,6 @@ def test_limits_from_what_a_caller_names(asked: Any, limits: list[str | Limit]) 
         ({"1/s"}, TypeError, "limit must be a text, a limit or a list of them, not set"),
         (Rate(1, SECOND), TypeError, "limit must be a text, a limit or a list of them, not Rate"),
         (["1/s", 2], TypeError, "limit must be a text, a limit or a list of them, not a list with int"),
-        (
-            "sliding-log 5/min",
-            InvalidLimit,
-            "cannot build limit 'sliding-log 5/min': sliding-log is not available in this version",
-        ),
     ],
 )
 def test_limits_from_anything_else_is_refused(asked: Any, error: type[Exception], message: str) -> None:

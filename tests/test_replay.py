@@ -62,11 +62,22 @@ def sliding_window_model(requests: Requests, count: int, period: int) -> Iterato
         yield allowed
 
 
+def sliding_log_model(requests: Requests, count: int, period: int) -> Iterator[bool]:
+    """Every unit that was let through in (time - period, time], added up anew for each request."""
+    passed: dict[str, list[tuple[int, int]]] = {}
+    for time, key, cost in requests:
+        log = passed[key] = [unit for unit in passed.get(key, []) if unit[0] > time - period]
+        allowed = sum(units for _, units in log) + cost <= count
+        log.append((time, cost * allowed))
+        yield allowed
+
+
 MODELS: dict[str, Model] = {
     "token-bucket": bucket_model,
     "leaky-bucket": bucket_model,
     "fixed-window": fixed_window_model,
     "sliding-window": sliding_window_model,
+    "sliding-log": sliding_log_model,
 }
 RATES = {"30/minute": (30, 60 * SECOND), "5/10s": (5, 10 * SECOND), "100/h": (100, 3_600 * SECOND)}
 
@@ -212,12 +223,12 @@ def test_costs_agree_with_plain_python(
 ) -> None:
     path = tmp_path / "tokens.csv"
     path.write_text(token_csv(), newline="")
-    count, period = 400_000, 60 * SECOND
+    count, period = 50_000, 10 * SECOND
     requests = [(now, "all", context + generated) for now, context, generated in token_rows()]
     allowed = list(MODELS[algorithm](requests, count, period))
 
     result = replayed(
-        capsys, str(path), "--cost", "ContextTokens+GeneratedTokens", "--limit", f"{algorithm} 400k/minute"
+        capsys, str(path), "--cost", "ContextTokens+GeneratedTokens", "--limit", f"{algorithm} 50k/10s"
     )
 
     limit, log = result["limits"][0], result["log"]

@@ -26,7 +26,7 @@ cdef inline void answer(
     const Table *table, const Trace *trace, Operation operation, Answer *given
 ) noexcept nogil:
     cdef Report report = dispatch.report(
-        &trace.before, &trace.after, trace.now, trace.cost, trace.allowed, trace.limit
+        &trace.before, &trace.after, trace.now, trace.cost, trace.allowed, trace.limit, &trace.ring
     )
     given.allowed = trace.allowed
     given.limit = trace.limit.capacity

@@ -11,19 +11,20 @@ grant twice.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from fastlimit.algorithms cimport dispatch, fixed_window
+from fastlimit.algorithms cimport dispatch, fixed_window, sliding_log
 from fastlimit.algorithms.outcome cimport Limit, Report, State
 from .atomics cimport add, load_acquire, load_acquire_u32, load_relaxed_u32, store_relaxed_u32
 from .clock cimport clock_now
 from .hashing cimport Hash
+from .ring cimport Ring, instant_of, log_unit, log_units
 from .scale cimport MAX_UNITS, units_at
 from .slot cimport (
     BODY_MASK, VERSION_SHIFT, Slot, Word, count_of, is_live_key, is_tentative, is_unused, live_word,
     read_word, swap, tag_of,
 )
 from .table cimport (
-    CLAIM_ROUNDS, FULL_ALLOW, FULL_SHARE, OVERFLOW_SLOTS, VERSIONS, WINDOW, Found, Table, find, home_of,
-    kill_claim, overflow_key, overflow_of, scan, settle_claim, take,
+    CLAIM_ROUNDS, FULL_ALLOW, FULL_SHARE, OVERFLOW_SLOTS, VERSIONS, WINDOW, Found, Table, bind_ring, find,
+    home_of, kill_claim, overflow_key, overflow_of, scan, settle_claim, take,
 )
 
 cdef enum Operation:
@@ -50,6 +51,7 @@ cdef struct Trace:  # what one table decided, for the report
     uint32_t version
     bint allowed
     bint clamped         # a debit met the bottom
+    Ring ring            # of a sliding log only
 
 
 # ---- one word
@@ -99,6 +101,13 @@ cdef inline bint commit(Slot *slot, const Word *word, const Trace *trace, uint32
     return swap(slot, word, &next)
 
 
+cdef inline bint log_and_commit(Slot *slot, const Word *word, Trace *trace, uint32_t tag) noexcept nogil:
+    """The entries of a log come first, as intents; the swap of the word is what grants them."""
+    if trace.limit.algorithm == dispatch.SLIDING_LOG and not log_units(&trace.ring, &trace.after.body):
+        return False
+    return commit(slot, word, trace, tag)
+
+
 # ---- the common case
 
 cdef inline Result evaluate(
@@ -109,7 +118,7 @@ cdef inline Result evaluate(
     cdef dispatch.Attempt attempted
     begin(table, trace, cost, now)
     trace.before = state
-    if word.lo >> VERSION_SHIFT != trace.version:
+    if word.lo >> VERSION_SHIFT != trace.version or trace.limit.algorithm == dispatch.SLIDING_LOG:
         return LOST
     attempted = dispatch.attempt(&state, trace.now, cost, trace.limit)
     trace.allowed = attempted == dispatch.ALLOWED
@@ -145,6 +154,8 @@ cdef inline Result decide(
     cdef Word word
     cdef Slot *slot = look_up(table, key, hint, &word)
     cdef Result result
+    if table.entries != NULL:
+        return decide_by_log(table, key, slot, &word, cost, now, trace)
     if slot != NULL:
         result = evaluate(table, slot, &word, cost, now, trace)
         if result == DONE and commit(slot, &word, trace, key.tag):
@@ -166,6 +177,10 @@ cdef inline bint admit(
     cdef Word word
     cdef Slot *slot = look_up(table, key, hint, &word)
     cdef Result result
+    if table.entries != NULL:
+        result = decide_by_log(table, key, slot, &word, cost, now[0], &full)
+        now[0] = max(now[0], full.now_ns)
+        return result == DONE
     if slot != NULL:
         result = evaluate(table, slot, &word, cost, now[0], &quick)
         if result == DONE and commit(slot, &word, &quick, key.tag):
@@ -185,17 +200,15 @@ cdef inline bint apply_to(Table *table, Trace *trace, Operation operation) noexc
     trace.after = trace.before
     trace.allowed = True
     if operation == CHARGE or (operation == PEEK and trace.cost > 0):
-        trace.allowed = dispatch.step(&trace.after, trace.now, trace.cost, trace.limit)
+        trace.allowed = dispatch.step(&trace.after, trace.now, trace.cost, trace.limit, &trace.ring)
         if operation == PEEK:
             trace.after = trace.before
     elif operation == DEBIT:
-        trace.clamped = not dispatch.debit(&trace.after, trace.now, trace.cost, trace.limit)
+        trace.clamped = not dispatch.debit(&trace.after, trace.now, trace.cost, trace.limit, &trace.ring)
     elif operation == REFUND:
-        dispatch.refund(&trace.after, trace.now, trace.cost, trace.limit)
+        dispatch.refund(&trace.after, trace.now, trace.cost, trace.limit, &trace.ring)
     elif operation == RESET:
-        trace.after.body = 0
-        if not table.header.cumulative:
-            trace.after.count = 0
+        dispatch.reset(&trace.after, table.header.cumulative, trace.limit, &trace.ring)
     return trace.allowed
 
 
@@ -228,6 +241,7 @@ cdef inline Result operate_on(
     cdef bint read_again = False
     while True:
         begin(table, trace, cost, now)
+        bind_ring(table, slot, &trace.ring)
         trace.before = current_state(table, word, trace.limit, now)
         if is_ahead(trace) and not read_again:
             read_again = True
@@ -235,7 +249,7 @@ cdef inline Result operate_on(
             continue
         if not is_ahead(trace) or not pulled_back(slot, word, trace):
             if apply_to(table, trace, operation) and operation != PEEK:
-                if commit(slot, word, trace, key.tag):
+                if log_and_commit(slot, word, trace, key.tag):
                     return DONE
             elif load_acquire(&slot.hi) == word.hi:
                 return DONE if trace.allowed else REFUSED
@@ -251,12 +265,35 @@ cdef inline void begin_unseen(
     """Start from fresh, or from the debt of the overflow bucket that the key may have been charged to."""
     cdef Word word
     begin(table, trace, cost, now)
+    bind_ring(table, overflow_of(table, key), &trace.ring)
     trace.before = State(0, 0)
     if table.header.when_full == FULL_SHARE:
         word = read_word(overflow_of(table, key))
         trace.before = current_state(table, &word, trace.limit, now)
         if dispatch.is_fresh(&trace.before, trace.now, trace.limit):
             trace.before = State(0, 0)
+
+
+cdef inline bint inherit_log(Table *table, Slot *slot, const Word *claim, Trace *trace) noexcept nogil:
+    """Begin a log in a claimed slot with what the key may have logged in its overflow bucket.
+
+    Those are intents, too, until the claim is confirmed. What is overwritten there meanwhile was out of the
+    window. False: the claim is no longer ours.
+    """
+    cdef Ring ring
+    cdef uint32_t units, i
+    cdef uint64_t time
+    bind_ring(table, slot, &ring)
+    units = sliding_log.inside(
+        &trace.before, sliding_log.reading(&trace.before, trace.now), ring.mask + 1, trace.limit, &trace.ring
+    )
+    for i in range(units):
+        time = max(instant_of(&trace.ring, trace.before.count - units + i), 1)
+        if not log_unit(&ring, count_of(claim) + i, &time):
+            return False
+    trace.ring = ring
+    trace.before.count = count_of(claim) + units
+    return True
 
 
 cdef inline Result confirm(
@@ -269,11 +306,14 @@ cdef inline Result confirm(
     # After the search for rivals, not before: a bucket of this key that the search found gone was still owed
     # until it was reclaimed, so a reading from before that would grant again what was granted there.
     begin_unseen(table, key, trace, cost, clock_now(table.clock))
-    if table.header.cumulative:
+    if table.entries != NULL:
+        if not inherit_log(table, slot, claim, trace):
+            return LOST
+    elif table.header.cumulative:
         trace.before.count = count_of(claim)
     if not apply_to(table, trace, operation):
         return REFUSED
-    if not commit(slot, claim, trace, key.tag):
+    if not log_and_commit(slot, claim, trace, key.tag):
         return LOST
     store_relaxed_u32(&slot.denied, 0)
     return DONE
@@ -287,11 +327,13 @@ cdef inline uint64_t earliest_free(Table *table, const Hash *key, const Trace *t
     cdef Word word
     cdef State state
     cdef Report report
+    cdef Ring ring
     while slot != end:
         word = read_word(slot)
         if not is_tentative(&word):
+            bind_ring(table, slot, &ring)
             state = current_state(table, &word, trace.limit, trace.now_ns)
-            report = dispatch.report(&state, &state, trace.now, 0, True, trace.limit)
+            report = dispatch.report(&state, &state, trace.now, 0, True, trace.limit, &ring)
             earliest = min(earliest, report.fresh_at)
         slot += 1
     return max(earliest, trace.now + 1)
@@ -377,6 +419,20 @@ cdef inline Result operate(
     if operation == DEBIT and trace.clamped:
         add(&table.header.clamped_debits, 1)
     return result
+
+
+cdef inline Result decide_by_log(
+    Table *table, const Hash *key, Slot *slot, Word *word, uint64_t cost, int64_t now, Trace *trace
+) noexcept nogil:
+    """`decide` of a sliding log, whose trace cannot stay in registers anyway; `slot` may be NULL."""
+    cdef Result result
+    if slot != NULL:
+        result = operate_on(table, key, slot, word, CHARGE, cost, now, trace)
+        if result == REFUSED:
+            note_denied(slot)
+        if result != LOST:
+            return result
+    return operate(table, key, CHARGE, cost, now, trace)
 
 
 # ---- the whole table

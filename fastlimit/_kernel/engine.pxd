@@ -6,7 +6,7 @@ from libc.stdlib cimport calloc, free
 from fastlimit.algorithms.outcome cimport Limit
 from .answer cimport Answer, answer, combine
 from .atomics cimport load_relaxed, publish_u32
-from .build cimport free_table, table_bytes
+from .build cimport free_table, log_bytes, table_bytes
 from .clock cimport Clock, clock_now
 from .counters cimport STRIPES, Stripe, count, total
 from .decide cimport Operation, Trace, admit, count_keys, decide, operate, sweep
@@ -39,6 +39,7 @@ cdef struct Totals:
     uint64_t clamped_debits
     uint64_t lost_on_full
     uint64_t table_bytes
+    uint64_t log_bytes
 
 
 cdef inline bint open_engine(Engine *engine, bint top) noexcept nogil:
@@ -193,7 +194,7 @@ cdef inline Totals totals(Engine *engine) noexcept nogil:
     cdef Table *table
     cdef int i
     sum.calls = total(engine.stripes)
-    sum.keys = sum.full_events = sum.clamped_debits = sum.lost_on_full = sum.table_bytes = 0
+    sum.keys = sum.full_events = sum.clamped_debits = sum.lost_on_full = sum.table_bytes = sum.log_bytes = 0
     for i in range(engine.limit_count):
         table = &engine.tables[i]
         sum.keys = max(sum.keys, count_keys(table))
@@ -201,4 +202,5 @@ cdef inline Totals totals(Engine *engine) noexcept nogil:
         sum.clamped_debits += load_relaxed(&table.header.clamped_debits)
         sum.lost_on_full += load_relaxed(&table.header.lost_on_full)
         sum.table_bytes += table_bytes(table.slot_count)
+        sum.log_bytes += log_bytes(table.slot_count, table.ring_length)
     return sum

@@ -9,6 +9,7 @@
     live, a bucket      body = tat:60                     count = cost admitted ever, by earlier keys too
     live, a window      body = index:28 previous:32       count = admitted in the current window
     live, from first    body = start:60                   count = admitted since the start
+    live, a log         body = newest:60                  count = units logged, by earlier keys too
     tentative           body = ext:32 gen:28              count = inherited (windows: 0); ext 0 is nobody's
 
 All zero means never used; a key's tag and ext are never 0.

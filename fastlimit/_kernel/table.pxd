@@ -21,6 +21,7 @@ from fastlimit.algorithms.outcome cimport Limit
 from .atomics cimport cas_u64, dekker_fence, load_acquire, prefetch
 from .clock cimport Clock
 from .hashing cimport Hash, high_product
+from .ring cimport Entry, Ring
 from .slot cimport (
     GEN_MASK, Slot, Word, claimed_ext, claimed_gen, count_of, is_live_key, is_tentative, is_unused, newer_gen,
     read_word, swap, tag_of, tentative_word,
@@ -61,6 +62,8 @@ cdef struct Table:
     uint64_t lines           # home lines of two slots
     uint64_t slot_count      # with the spare window at the end, without the overflow slots behind it
     Clock *clock
+    Entry *entries           # of a sliding log: a ring for each slot, else NULL
+    uint32_t ring_length
 
 
 ctypedef bint (*IsFree)(Table *table, const Word *word, int64_t now) noexcept nogil
@@ -85,6 +88,15 @@ cdef inline void prefetch_home(Table *table, const Hash *key) noexcept nogil:
 
 cdef inline Slot *overflow_of(Table *table, const Hash *key) noexcept nogil:
     return table.slots + table.slot_count + key.home % OVERFLOW_SLOTS
+
+
+cdef inline void bind_ring(Table *table, const Slot *slot, Ring *ring) noexcept nogil:
+    """The ring of a slot, for the key that has it now; nothing to log yet."""
+    if table.entries != NULL:
+        ring.entries = table.entries + <uint64_t> (slot - table.slots) * table.ring_length
+        ring.mask = table.ring_length - 1
+        ring.gen = <uint32_t> load_acquire(&slot.identity) & GEN_MASK
+        ring.units = 0
 
 
 cdef inline Hash overflow_key(Table *table, const Slot *slot) noexcept nogil:

@@ -8,13 +8,16 @@ from libc.stdint cimport int64_t, uint64_t
 from fastlimit._kernel.atomics cimport load_relaxed_i64, store_relaxed, store_relaxed_i64
 from fastlimit._kernel.clock cimport clock_now
 from fastlimit._kernel.decide cimport (
-    CHARGE, DONE, LOST, Operation, Result, Trace, apply_to, begin_unseen, commit, decide, evaluate, is_free,
-    operate, operate_on,
+    CHARGE, DONE, LOST, REFUND, Operation, Result, Trace, apply_to, begin, begin_unseen, commit, decide,
+    is_free, operate, operate_on, state_of, version_of,
 )
 from fastlimit._kernel.engine cimport Engine, change_limit
 from fastlimit._kernel.hashing cimport Hash
+from fastlimit._kernel.ring cimport log_units
 from fastlimit._kernel.slot cimport Slot, Word, claimed_gen, count_of, live_word
-from fastlimit._kernel.table cimport CLAIM_ROUNDS, Found, find, outlives_rivals, scan, settle_identity, take
+from fastlimit._kernel.table cimport (
+    CLAIM_ROUNDS, Found, bind_ring, find, outlives_rivals, scan, settle_identity, take,
+)
 from fastlimit._kernel.together cimport Charge, charge_all, evaluate_all
 from fastlimit.algorithms.outcome cimport Limit
 
@@ -27,6 +30,7 @@ cdef enum Action:
     LOAD_THEN_STORE    # what a charge would be without compare-and-swap
     CARELESS_CLAIM     # a claim that leaves out one precaution
     NO_ROLL_BACK       # several charges, of which a refusal keeps the first ones
+    REFUND_IN_NO_TIME  # a refund of a sliding log that leaves the newest instant as it was
 
 cdef enum Precaution:
     NONE
@@ -58,9 +62,18 @@ cdef struct Plan:  # of one call
 cdef inline bint load_then_store(Charge *one, int64_t now) noexcept nogil:
     cdef Trace trace
     cdef Word word, next
-    cdef Slot *slot = find(one.table, one.key, &word)
-    if slot == NULL or evaluate(one.table, slot, &word, one.cost, now, &trace) != DONE:
-        return False
+    cdef Slot *slot
+    cdef bint logged = False
+    while not logged:
+        slot = find(one.table, one.key, &word)
+        if slot == NULL:
+            return False
+        begin(one.table, &trace, one.cost, now)
+        bind_ring(one.table, slot, &trace.ring)
+        trace.before = state_of(&word)
+        if version_of(&word) != trace.version or not apply_to(one.table, &trace, CHARGE):
+            return False
+        logged = one.table.entries == NULL or log_units(&trace.ring, &trace.after.body)
     next = live_word(trace.version, trace.after.body, one.key.tag, trace.after.count)
     store_relaxed(&slot.lo, next.lo)
     store_relaxed(&slot.hi, next.hi)
@@ -125,6 +138,20 @@ cdef inline bint charge_keeping(Charge *charges, int number, int64_t now) noexce
     return True
 
 
+cdef inline bint refund_in_no_time(Charge *one, int64_t now) noexcept nogil:
+    cdef Word word
+    cdef Slot *slot
+    while True:
+        slot = find(one.table, one.key, &word)
+        begin(one.table, &one.trace, one.cost, now)
+        bind_ring(one.table, slot, &one.trace.ring)
+        one.trace.before = state_of(&word)
+        apply_to(one.table, &one.trace, REFUND)
+        one.trace.after.body = one.trace.before.body
+        if commit(slot, &word, &one.trace, one.key.tag):
+            return True
+
+
 cdef inline bint change(Plan *plan) noexcept nogil:
     """What is no call on a key."""
     if plan.action == ADVANCE:
@@ -151,6 +178,8 @@ cdef inline bint make(Plan *plan) noexcept nogil:
         return load_then_store(one, now)
     if plan.action == CARELESS_CLAIM:
         return claim_without(plan.left_out, one, now)
+    if plan.action == REFUND_IN_NO_TIME:
+        return refund_in_no_time(one, now)
     if plan.action == NO_ROLL_BACK:
         return charge_keeping(plan.charges, plan.number, now)
     if plan.number == 1:

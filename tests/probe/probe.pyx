@@ -14,7 +14,7 @@ from fastlimit._core cimport Bucket, Limiter, ManualClock, bucket_allow
 from fastlimit._kernel cimport clock, decide, slot as slots, table as tables
 from fastlimit._kernel.arguments cimport hash_key
 from fastlimit._kernel.atomics cimport add, cas_u64, load_relaxed, load_relaxed_i64
-from fastlimit._kernel.build cimport limit_of, table_bytes
+from fastlimit._kernel.build cimport limit_of, log_bytes, table_bytes
 from fastlimit._kernel.decide cimport CHARGE, DEBIT, PEEK, REFUND, RESET, Trace
 from fastlimit._kernel.engine cimport prepare
 from fastlimit._kernel.hashing cimport SECRET_WORDS, Hash
@@ -25,7 +25,7 @@ from collections import namedtuple
 
 from calls cimport (
     ADVANCE, BUCKET_ALLOW, CARELESS_CLAIM, CHARGE_ALL, CLOCK, LOAD_THEN_STORE, NO_ROLL_BACK, NONE, OPERATE,
-    RIVALS, SERIAL, UPDATE, Action, BucketAllow, Plan, perform,
+    REFUND_IN_NO_TIME, RIVALS, SERIAL, UPDATE, Action, BucketAllow, Plan, perform,
 )
 
 cdef extern from "stage.h" nogil:
@@ -136,23 +136,30 @@ def write(Limiter limiter not None, index, cell, table=0):
 
 
 def memory(Limiter limiter not None):
-    """All that the tables of a limiter hold, heads included."""
+    """All that the tables of a limiter hold, heads and logs included."""
+    cdef Table *table
     cdef int i
-    return [
-        PyBytes_FromStringAndSize(
-            <const char *> limiter.core.tables[i].header, table_bytes(limiter.core.tables[i].slot_count)
-        )
-        for i in range(limiter.core.limit_count)
-    ]
+    found = []
+    for i in range(limiter.core.limit_count):
+        table = &limiter.core.tables[i]
+        found.append((
+            PyBytes_FromStringAndSize(<const char *> table.header, table_bytes(table.slot_count)),
+            PyBytes_FromStringAndSize(
+                <const char *> table.entries, log_bytes(table.slot_count, table.ring_length)
+            ),
+        ))
+    return found
 
 
 def restore(Limiter limiter not None, list memory):
     """Bring the tables of a limiter back to what `memory` returned."""
-    cdef bytes one
+    cdef bytes cells, log
     cdef int i
     for i in range(limiter.core.limit_count):
-        one = memory[i]
-        memcpy(limiter.core.tables[i].header, PyBytes_AS_STRING(one), len(one))
+        cells, log = memory[i]
+        memcpy(limiter.core.tables[i].header, PyBytes_AS_STRING(cells), len(cells))
+        if log:
+            memcpy(limiter.core.tables[i].entries, PyBytes_AS_STRING(log), len(log))
 
 
 # ---- steps of a claim
@@ -241,7 +248,10 @@ def charge_keeping(*triples):
 
 def operate(name, Limiter limiter not None, key, cost=1):
     cdef Call call = call_of(OPERATE, ((limiter, key, cost),))
-    call.plan.operation = OPERATIONS[name]
+    if name == "refund in no time":
+        call.plan.action = REFUND_IN_NO_TIME
+    else:
+        call.plan.operation = OPERATIONS[name]
     return call
 
 

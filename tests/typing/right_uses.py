@@ -14,6 +14,7 @@ from fastlimit import (
     LeakyBucket,
     Limiter,
     Rate,
+    SlidingLog,
     SlidingWindow,
     Stats,
     TokenBucket,
@@ -83,7 +84,9 @@ def figures(limiter: Limiter) -> None:
     assert_type(limiter.stats().name, str | None)
     assert_type(limiter.stats().denied, int)
     assert_type(limiter.top(3), list[tuple[str | bytes | tuple[str | bytes, ...], int]])
-    assert_type(limiter.limits, tuple[TokenBucket | LeakyBucket | FixedWindow | SlidingWindow, ...])
+    assert_type(
+        limiter.limits, tuple[TokenBucket | LeakyBucket | FixedWindow | SlidingWindow | SlidingLog, ...]
+    )
     assert_type(limiter.name, str | None)
     assert_type(limiter.max_keys, int)
     limiter.update(["20/s", "2000/h"])
