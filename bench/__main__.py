@@ -9,7 +9,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from . import cases, chart, memory, million, peers, report, startup, threads
+from . import cases, chart, logs, memory, million, peers, report, startup, threads
 from .harness import ROOT, cores, pin
 from .rows import Row, targets_of
 
@@ -17,6 +17,7 @@ CHART = ROOT / "docs" / "bench.svg"
 EVIDENCE = ROOT / "docs" / "evidence" / "bench.json"
 TITLES = {
     "hot": "One hot key (ns per decision; ratios within a round)",
+    "log": "The sliding log (ns per decision; ratios within a round)",
     "million": "1,000,000 keys in random order (ns per decision)",
     "memory": "Resident memory, a fresh process each",
     "startup": "Start",
@@ -31,6 +32,7 @@ def sections(
     """What each section's name runs; all but the threads on the first core."""
     return {
         "hot": lambda: cases.run(rounds=41 if quick else 801),
+        "log": lambda: logs.run(rounds=41 if quick else 401),
         "million": lambda: million.run(million.QUICK if quick else million.FULL),
         "memory": lambda: memory.run(1, memory.COMPARED[:2]) if quick else memory.run(3),
         "startup": lambda: startup.run(rounds=7 if quick else 25),

@@ -23,6 +23,7 @@ CAPACITY = 65_536
 FLOOD = 100  # times the capacity
 SLOW_RATE = "864/day burst 1400000"  # a hit is owed for 100 s: no key gives its slot back meanwhile
 COMPARED = ("floodgate-rs", "rust-py-rate-limit fixed", "limits fixed")
+LOG_RING = 512  # entries of a log of 128
 PEER_LIMIT, PEER_PERIOD = 1_000, 3_600
 
 
@@ -71,6 +72,21 @@ def flood(times: int) -> float:
     return (resident_bytes() - before) / MEGABYTE
 
 
+def log_entry(keys_in_use: int) -> float:
+    """Bytes an entry of sliding logs whose rings are written all around, table and limiter included."""
+    from fastlimit import Limiter
+    from fastlimit.testing import ManualClock
+
+    before = resident_bytes()
+    clock = ManualClock(1_000.0)
+    limiter = Limiter("sliding-log 128/s", clock=clock, max_keys=keys_in_use, top=False)
+    for _ in range(LOG_RING // 128):
+        clock.advance(1.0)
+        for key in keys(0, keys_in_use):
+            limiter.acquire(key, 128)
+    return (resident_bytes() - before) / (keys_in_use * LOG_RING)
+
+
 def small_limiter(key_count: int) -> float:
     """Megabytes for `Limiter("10/s")` and its first keys, everything that it builds lazily included."""
     from fastlimit import Limiter
@@ -83,7 +99,7 @@ def small_limiter(key_count: int) -> float:
 
 
 MEASURES: dict[str, Callable[..., float]] = {
-    measure.__name__: measure for measure in (fastlimit_fill, peer_fill, flood, small_limiter)
+    measure.__name__: measure for measure in (fastlimit_fill, peer_fill, flood, log_entry, small_limiter)
 }
 
 

@@ -46,6 +46,10 @@ RANDOM_ALLOW_TO_DICT_GET = at_most(0.75)
 RANDOM_BATCH_TO_DICT_GET = at_most(0.22)
 STALL_TO_CONTROL = Target("<=", 1.0, judged="low")
 
+LOG_TO_NO_OP = at_most(3)
+LARGE_LOG_TO_SMALL = at_most(1.5)
+BYTES_PER_ENTRY = at_most(24, "value")
+
 BYTES_PER_KEY = at_most(64, "value")
 FLOOD_GROWTH_MB = at_most(0.25, "value")  # a few pages of Python's own; the flood brings millions of keys
 SMALL_LIMITER_MB = at_most(1, "value")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import cases, compiled, harness, memory, million, peers, startup, targets, threads
+from bench import cases, compiled, harness, logs, memory, million, peers, startup, targets, threads
 from bench.harness import Contender, Rounds, Samples, Summary, Unavailable, compile_loop, summarize
 from bench.rows import Row, missing_rows, targets_of, timed_row
 
@@ -192,6 +192,29 @@ class TestHotKey:
             row.target for row in absent_rows if row.target
         }
         assert {"Cython is not installed"} == {row.missing for row in absent_rows}
+
+
+class TestSlidingLog:
+    def test_each_target_is_printed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(memory, "run_child", lambda *arguments: 17.0)
+        rows, _ = logs.run(rounds=1)
+        assert {targets.LOG_TO_NO_OP, targets.LARGE_LOG_TO_SMALL, targets.BYTES_PER_ENTRY} == {
+            row.target for row in rows if row.target
+        }
+        assert ["SlidingLog, RSS an entry"] == [row.what for row in rows if row.unit == "B"]
+
+    def test_what_the_clock_costs_is_taken_off_in_each_round(self) -> None:
+        allowed = [logs.name_of(count, "allowed") for count in logs.WINDOWS]
+        samples = Samples({name: [50.0, 90.0] for name in allowed} | {logs.CLOCK: [20.0, 40.0]})
+        logs.without_clock(samples)
+        assert [[30.0, 50.0]] * 2 == [samples.ns[name] for name in allowed]
+
+    def test_without_a_floor_the_rows_stay(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fails(name: str) -> None:
+            raise Unavailable("no compiler")
+
+        monkeypatch.setattr(compiled, "load", fails)
+        assert ["not run"] * 4 == [row.verdict for row in logs.run(rounds=1)[0]]
 
 
 class TestMillionKeys:
