@@ -28,4 +28,5 @@ PROOFS = [
         tests("proof and not stress"),
     ),
     Proof("stress", "threads on one key and on many: no grant too many, none lost", tests("stress")),
+    Proof("siege", "no flood of new keys makes the table forget, search longer or grow", tests("siege")),
 ]

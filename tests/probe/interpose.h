@@ -1,8 +1,8 @@
 /* Compiled in before everything else (-include): each atomic access of the kernel stops here first, so
-   that a test can let another caller run in between, or none ever again, and can count the swaps that
-   were lost to one. It includes nothing, since Python.h must come first. */
+   that a test can let another caller run in between, or none ever again, can count the swaps that were
+   lost to one, and the slots that a call looks at. It includes nothing, since Python.h must come first. */
 
-enum { PROBE_RUN, PROBE_STAGE, PROBE_JITTER };
+enum { PROBE_RUN, PROBE_STAGE, PROBE_JITTER, PROBE_COUNT };
 
 typedef struct {
     int mode;

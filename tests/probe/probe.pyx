@@ -20,6 +20,7 @@ from fastlimit._kernel.engine cimport prepare
 from fastlimit._kernel.hashing cimport SECRET_WORDS, Hash
 from fastlimit._kernel.slot cimport Slot, Word
 from fastlimit._kernel.table cimport Table
+from fastlimit._kernel.together cimport Charge
 
 from collections import namedtuple
 
@@ -27,6 +28,7 @@ from calls cimport (
     ADVANCE, BUCKET_ALLOW, CARELESS_CLAIM, CHARGE_ALL, CLOCK, LOAD_THEN_STORE, NO_ROLL_BACK, NONE, OPERATE,
     REFUND_IN_NO_TIME, RIVALS, SERIAL, UPDATE, Action, BucketAllow, Plan, perform,
 )
+from siege cimport ANY, OLDEST, charge_evicting, find_without_window
 
 cdef extern from "stage.h" nogil:
     struct Caller "probe_caller":
@@ -40,9 +42,18 @@ cdef extern from "stage.h" nogil:
         const char *watched_version
         long points
         unsigned char *options
+    struct Looks:
+        const char *home
+        const char *from_ "from"
+        const char *to
+        long looks
+        long reach
+        long strays
     Caller caller "probe_self"
     Stage stage "probe_stage"
+    Looks seen "probe_looks"
     int CAST "PROBE_CAST"
+    int COUNT "PROBE_COUNT"
     int JITTER "PROBE_JITTER"
     int STRAIGHT "PROBE_RUN"
     bint play_parts "probe_play"(
@@ -331,6 +342,45 @@ def play(list parts, bytes choices, int preemptions, int deaths):
     if not play_parts(cast, number, perform_part, preemptions, deaths, given, len(choices)):
         raise RuntimeError("a call does not come to an end")
     return stage.options[:stage.points], caller.lost
+
+
+# ---- a siege
+
+Looked = namedtuple("Looked", "looks reach strays")
+
+
+def flood_evicting(Limiter limiter not None, keys, oldest):
+    """Charge each key 1 on a table that evicts when a window is full: verdicts as of `allow_many`."""
+    cdef Charge charge
+    cdef Hash hash
+    verdicts = bytearray()
+    for key in keys:
+        hash = hash_of(limiter, key)
+        prepare(&limiter.core, &hash, NULL, 1, &charge)
+        now = clock.clock_now(limiter.core.clock)
+        verdicts.append(charge_evicting(&charge, now, OLDEST if oldest else ANY))
+    return bytes(verdicts)
+
+
+def looks(Limiter limiter not None, key, what):
+    """The slots that one "look-up", "charge" or "look-up without window" reads, and how far from home."""
+    cdef Table *table = &limiter.core.tables[0]
+    cdef Hash hash = hash_of(limiter, key)
+    cdef Charge charge
+    cdef Word word
+    prepare(&limiter.core, &hash, NULL, 1, &charge)
+    seen.home = <const char *> tables.home_of(table, &hash)
+    seen.from_, seen.to = <const char *> table.slots, <const char *> (table.slots + table.slot_count)
+    seen.looks = seen.reach = seen.strays = 0
+    caller.mode = COUNT
+    if what == "look-up":
+        tables.find(table, &hash, &word)
+    elif what == "charge":
+        decide.decide(table, &hash, NULL, 1, clock.clock_now(limiter.core.clock), &charge.trace)
+    else:
+        find_without_window(table, &hash)
+    caller.mode = STRAIGHT
+    return Looked(seen.looks, seen.reach, seen.strays)
 
 
 # ---- threads

@@ -24,8 +24,27 @@ static struct {
     unsigned char options[PROBE_STEPS];
 } probe_stage;
 
+/* Slots that a call looks at: each look begins with a load of the second half of a word. */
+static struct {
+    const char *home, *from, *to;     /* the table's slots, and one key's first one */
+    long looks, reach, strays;        /* reach: slots from home on; strays: looks in front of it */
+} probe_looks;
+
+static void probe_count_look(const char *at) {
+    enum { SLOT = 32, SECOND_HALF = 8 };
+    long reach = (at - probe_looks.home) / SLOT + 1;
+    if (at < probe_looks.from || at >= probe_looks.to || (at - probe_looks.from) % SLOT != SECOND_HALF) return;
+    probe_looks.looks++;
+    probe_looks.strays += at < probe_looks.home;
+    if (reach > probe_looks.reach) probe_looks.reach = reach;
+}
+
 static void probe_pause(const volatile void *cell) {
     const char *at = (const char *)cell;
+    if (probe_self.mode == PROBE_COUNT) {
+        probe_count_look(at);
+        return;
+    }
     if (probe_self.mode == PROBE_STAGE) {
         if ((at >= probe_stage.watched_from && at < probe_stage.watched_to) || at == probe_stage.watched_version)
             swapcontext(&probe_stage.actors[probe_stage.current], &probe_stage.director);
