@@ -126,12 +126,16 @@ cdef class Limiter:
         memcpy(self.core.secret, PyBytes_AS_STRING(random), sizeof(self.core.secret))
         if clock is not None:
             self.core.clock = &self.clock.cell
-        if not open_engine(&self.core, top):
-            raise MemoryError("no memory for a limiter's counters")
-        for i, parameters in enumerate(plan.parameters):
-            build_table(
-                &self.core.tables[<int> i], self.core.clock, parameters, plan.max_keys, plan.when_full
-            )
+        try:
+            if not open_engine(&self.core, top):
+                raise MemoryError("no memory for a limiter's counters")
+            for i, parameters in enumerate(plan.parameters):
+                build_table(
+                    &self.core.tables[<int> i], self.core.clock, parameters, plan.max_keys, plan.when_full
+                )
+        except MemoryError:
+            close_engine(&self.core)  # it may be tried again
+            raise
         self.core.most_cost = least_capacity(plan.parameters)
         self.core.limit_count = len(plan.parameters)
 
@@ -258,20 +262,24 @@ cdef class Limiter:
         Threads that decide meanwhile decide by the old numbers or by the new ones. Concurrent updates wait
         for each other.
         """
-        cdef Limit one
+        cdef Limit[MAX_LIMITS] wanted
         cdef int i
         require_built(self)
         rooms = [self.core.tables[i].ring_length // 4 for i in range(self.core.limit_count)]
         plan = make_change(limit, self.name, self.limits, rooms)
+        limits, names = plan.limits, list(plan.names)
+        cdef int64_t most_cost = least_capacity(plan.parameters)
+        for i in range(self.core.limit_count):
+            wanted[i] = limit_of(plan.parameters[i])
+        # While the lock is held nothing is allocated, and no limit dies: a finalizer may update, too.
         with update_lock:
             for i in range(self.core.limit_count):
-                one = limit_of(plan.parameters[i])
                 with nogil:
-                    change_limit(&self.core, i, &one)
-                self.names[i] = plan.names[i]
-            store_relaxed(&self.core.most_cost, least_capacity(plan.parameters))
-            limits = plan.limits
+                    change_limit(&self.core, i, &wanted[i])
+                self.names[i] = names[i]
+            store_relaxed(&self.core.most_cost, most_cost)
             with cython.critical_section(self):
+                _replaced = self.limits  # kept alive until the lock is free
                 self.limits = limits
 
     def stats(self):

@@ -28,5 +28,8 @@ PROOFS = [
         tests("proof and not stress"),
     ),
     Proof("stress", "threads on one key and on many: no grant too many, none lost", tests("stress")),
+    Proof(
+        "lifecycle", "forks, signals, exits: each defined, none hangs or loses a count", tests("lifecycle")
+    ),
     Proof("siege", "no flood of new keys makes the table forget, search longer or grow", tests("siege")),
 ]

@@ -1,18 +1,15 @@
-"""How limiters are born, copied, called from odd places, and die."""
+"""How limiters are born, called from odd places, and die.
+
+What needs an interpreter of its own is in `tests/lifecycle`.
+"""
 
 from __future__ import annotations
 
-import copy
 import gc
-import pickle
-import signal
-import subprocess
-import sys
 import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -94,15 +91,6 @@ def test_a_subclass_adds_and_overrides() -> None:
     assert limiter is limiter.bucket("d").limiter
 
 
-@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
-def test_limiters_and_buckets_are_not_copied(duplicate: Callable[[object], object]) -> None:
-    limiter = Limiter("5/min")
-    with pytest.raises(TypeError, match=r"^a limiter cannot be pickled or copied: its buckets live"):
-        duplicate(limiter)
-    with pytest.raises(TypeError, match=r"^a Bucket cannot be pickled or copied: its limiter lives"):
-        duplicate(limiter.bucket("a"))
-
-
 # --- the end of a limiter
 
 
@@ -146,37 +134,6 @@ def test_limiters_in_cycles_are_collected_with_their_tables() -> None:
 # --- called in the middle of something
 
 
-def test_a_signal_handler_may_use_the_limiter_that_it_interrupts() -> None:
-    limiter = Limiter("1000M/h burst 1000M; 100M/h burst 100M", clock=ManualClock())
-    bucket, hits, wrong = limiter.bucket("a"), 0, 0
-
-    def handler(number: int, frame: FrameType | None) -> None:
-        nonlocal hits, wrong
-        hits += 1
-        wrong += not (limiter.allow("a") and bucket.allow() and limiter.acquire("a"))
-        wrong += bytes([1] * 40) != limiter.allow_many(["a"] * 40)
-        limiter.stats()
-        limiter.top()
-        if hits % 8 == 0:
-            limiter.update(["1000M/h burst 1000M", "100M/h burst 100M"])
-
-    calls = 0
-    previous = signal.signal(signal.SIGALRM, handler)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
-        while hits < 40 and calls < 10**7:
-            limiter.allow("a")
-            bucket.acquire()
-            limiter.allow_many(["a"] * 64)
-            calls += 66
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
-    assert 40 <= hits
-    assert (0, calls + 43 * hits, 0) == (wrong, limiter.stats().allowed, limiter.stats().denied)
-    assert 10**8 - (calls + 43 * hits) == limiter.peek("a").remaining
-
-
 def test_a_batch_may_come_from_code_that_uses_the_limiter() -> None:
     limiter = Limiter("5/min", clock=ManualClock())
 
@@ -210,38 +167,7 @@ def test_update_may_be_interrupted_by_update() -> None:
     assert 6 == limiter.peek("a").limit
 
 
-# --- processes
-
-FORK = """
-import os
-from fastlimit import Limiter
-from fastlimit.testing import ManualClock
-
-limiter = Limiter("5/min", clock=ManualClock(60.0))
-real = Limiter("5/h")
-bucket = limiter.bucket("a")
-print(bucket.acquire(2).remaining, real.acquire("a", 2).remaining, flush=True)
-child = os.fork()
-if child == 0:
-    print(bucket.peek().remaining, bucket.acquire(2).remaining, limiter.allow("new"), flush=True)
-    print(real.acquire("a").remaining, real.allow_many(["a"] * 100).count(1), flush=True)
-    limiter.update("7/min")
-    print(bucket.peek().remaining, limiter.stats().allowed, limiter.stats().keys, flush=True)
-    print(Limiter("9/s").acquire("a").remaining, flush=True)
-    os._exit(0)
-print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-print(bucket.peek().remaining, limiter.peek("new").remaining, limiter.stats().allowed)
-print(real.peek("a").remaining)
-"""
-
-
-def test_a_forked_child_goes_its_own_way() -> None:
-    command = [sys.executable, "-c", FORK]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    parent_then_child = ["3 3", "3 1 True", "2 2", "3 3 2", "8"]
-    parent_again = ["0", "3 5 1", "3"]
-    assert ("", 0) == (done.stderr, done.returncode)
-    assert [*parent_then_child, *parent_again] == done.stdout.splitlines()
+# --- many threads
 
 
 def test_more_threads_than_counters_lose_no_count() -> None:

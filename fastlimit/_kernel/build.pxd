@@ -96,5 +96,7 @@ cdef inline int build_log(Table *table) except -1:
 cdef inline void free_table(Table *table) noexcept nogil:
     if table.header != NULL:
         unmap_pages(table.header, table_bytes(table.slot_count))
+        table.header = NULL
     if table.entries != NULL:
         unmap_pages(table.entries, log_bytes(table.slot_count, table.ring_length))
+        table.entries = NULL

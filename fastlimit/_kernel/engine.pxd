@@ -51,12 +51,15 @@ cdef inline bint open_engine(Engine *engine, bint top) noexcept nogil:
 
 
 cdef inline void close_engine(Engine *engine) noexcept nogil:
+    """Give all memory back, however much of it there is."""
     cdef int i
     for i in range(MAX_LIMITS):
         free_table(&engine.tables[i])
     if engine.stripes != NULL:
         unmap_pages(engine.stripes, STRIPES * sizeof(Stripe))
     free(engine.sketch)
+    engine.stripes = NULL
+    engine.sketch = NULL
 
 
 cdef inline void change_limit(Engine *engine, int i, const Limit *limit) noexcept nogil:

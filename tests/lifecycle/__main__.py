@@ -1,0 +1,12 @@
+"""Plays one scene: `python -m lifecycle MODULE.NAME`."""
+
+from __future__ import annotations
+
+import sys
+
+from lifecycle import SCENES, endings, forks, objects, planted, shortages, signals
+
+MODULES = (endings, forks, objects, planted, shortages, signals)
+
+if __name__ == "__main__":
+    SCENES[sys.argv[1]].act()
