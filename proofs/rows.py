@@ -27,6 +27,7 @@ PROOFS = [
         "the compiled engine, the reference model and the golden vectors say the same",
         tests("proof and not stress"),
     ),
+    Proof("model", "every state of the slot's protocol, explored by Spin", ["-m", "proofs.model"]),
     Proof("stress", "threads on one key and on many: no grant too many, none lost", tests("stress")),
     Proof(
         "lifecycle", "forks, signals, exits: each defined, none hangs or loses a count", tests("lifecycle")
