@@ -202,7 +202,9 @@ def test_the_installed_command_starts(built: Built, tmp_path: Path) -> None:
 def test_a_cython_user_can_cimport_the_decision(built: Built, tmp_path: Path) -> None:
     (tmp_path / "consumer.pyx").write_text(CONSUMER)
     (tmp_path / "setup.py").write_text(CONSUMER_SETUP.format(site=built.site))
-    call(sys.executable, "setup.py", "build_ext", "--inplace", cwd=tmp_path, env=plain_environment())
+    flags = f"{sysconfig.get_config_var('CFLAGS')} -Wall -Werror"
+    environment = plain_environment() | {"CFLAGS": flags}
+    call(sys.executable, "setup.py", "build_ext", "--inplace", cwd=tmp_path, env=environment)
     assert "5\n" == call(built.python, "-c", RUN_CONSUMER, cwd=tmp_path)
 
 

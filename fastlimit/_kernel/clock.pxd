@@ -57,7 +57,7 @@ cdef extern from * nogil:
         int64_t ns, latest;  /* of a manual clock: its time, and how far the limiters on it can follow */
         uint32_t manual;
     } fl_clock;
-    static fl_clock fl_system_clock;
+    static __attribute__((unused)) fl_clock fl_system_clock;
 
     static inline int64_t fl_gettime(clockid_t id) {
         struct timespec t;
