@@ -28,6 +28,11 @@ PROOFS = [
         tests("proof and not stress"),
     ),
     Proof("model", "every state of the slot's protocol, explored by Spin", ["-m", "proofs.model"]),
+    Proof(
+        "clock torture",
+        "clocks may step, jump, stop and be preempted: the model's answers, no budget, never back",
+        tests("clocks"),
+    ),
     Proof("stress", "threads on one key and on many: no grant too many, none lost", tests("stress")),
     Proof(
         "lifecycle", "forks, signals, exits: each defined, none hangs or loses a count", tests("lifecycle")

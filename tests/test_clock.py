@@ -135,9 +135,9 @@ def test_after_the_counter_fell_back_the_rate_is_measured_anew(counter: ModuleTy
 
 
 def test_after_the_counter_leapt_ahead_time_waits_for_the_system_s(counter: ModuleType) -> None:
-    """The leap is believed for at most two spans of the anchor; then time goes slowly until it is right."""
+    """The leap is believed for at most the span of the anchor; then time goes slowly until it is right."""
     state, ticks = counter.clock_state(), in_ticks(counter, 3_600 * SECOND)
-    told_ns = 2 * state.span * state.rate >> 32
+    told_ns = state.span * state.rate >> 32
     counter.edit_clock(counter=state.counter - ticks, origin=state.origin - ticks)
     found = watch(counter, 1)
     assert 0 == found.across
@@ -174,7 +174,7 @@ def test_a_small_error_is_slowed_away_and_is_no_jump(counter: ModuleType) -> Non
 
 
 def test_time_goes_on_while_another_thread_is_stuck_setting_an_anchor(counter: ModuleType) -> None:
-    """By the old anchor for twice its span, by the system's clock from then on."""
+    """By the old anchor for its span, by the system's clock from then on."""
     state = counter.clock_state()
     counter.edit_clock(setting=1)
     boot_ns, found = counter.boot_time(), watch(counter)
@@ -182,7 +182,7 @@ def test_time_goes_on_while_another_thread_is_stuck_setting_an_anchor(counter: M
         found = Watch(*map(max, found, watch(counter)))
     assert (0, 0) == (found.back, found.across)
     assert max(found.behind, found.ahead) <= BOUND_NS
-    assert state.generation == counter.clock_state().generation
+    assert state[:4] == counter.clock_state()[:4]
     counter.edit_clock(setting=0)
     assert 0 == next_anchor(counter).across
 

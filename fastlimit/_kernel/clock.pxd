@@ -1,16 +1,25 @@
 """The time of a decision: nanoseconds since boot, suspended time included, by the cycle counter if trusted.
 
 `clock_gettime` costs more than the rest of a decision. So the counter is read instead and scaled from an
-anchor (counter, time, rate), which is set anew against the system's clock each second, sooner while the rate
-is young. There are two anchors, the current one and the next; `generation` says which, and is published when
-the next one is whole. A reader that meets a change takes the slow path; nobody waits for the thread that sets
-one, and a fork in between harms nobody.
+anchor (counter, time, rate), which is in force for one span: a second, less while the rate is young. Then the
+next one is set against the system's clock. There are two anchors, the current one and the next; `generation`
+says which, and a reader that meets a change takes the slow path.
 
-    never back      a new anchor begins no earlier than the old one could say; time that ran ahead is slowed
-                    until it fits
-    after a jump    (suspend, migration) forward at once, and the rate is measured from scratch
+    never back      An anchor that has run out told nobody more than where it ends. Who sets the next notes
+                    `generation`, samples the system's clock, and publishes by swapping what it noted. Whoever
+                    reads the system's clock meanwhile, because the setter is preempted or dead, swaps
+                    `generation` first, which voids that sample. So between the sample of an anchor and its
+                    publication nobody is told anything, however long that takes: it begins no earlier than
+                    all that was told before.
+    no waiting      for a setter, but for the moment that it needs if it is running; a fork harms nobody
+    running ahead   time is slowed until it fits
+    after a jump    (suspend, migration) forward at once, and the rate is measured from scratch: twice, and
+                    believed when both agree, since there is nothing else to tell a jump in between by
     trusted         invariant (CPUID 8000_0007h, EDX 8) and the kernel's own clock source, or arm64's timer;
                     otherwise every reading is a `clock_gettime`
+
+A counter that falls back while an anchor is in force takes time along, by less than the span; to notice, each
+reading would have to be written down.
 
 Windows of wall time use the same reading plus `wall_offset`, which is read anew with each anchor.
 """
@@ -39,6 +48,7 @@ cdef extern from * nogil:
     #define FL_SECOND INT64_C(1000000000)
     #define FL_FIRST_SPAN (FL_SECOND / 200)  /* the shortest time over which a rate is measured: 5 ms */
     #define FL_JUMP (FL_SECOND / 1000)
+    #define FL_POLLS 64              /* of a setter that is running: 2 us, several times what it needs */
 
     typedef struct {
         uint64_t counter, rate, span;  /* rate: ns per tick * 2^32; span: ticks until the next anchor */
@@ -47,9 +57,12 @@ cdef extern from * nogil:
 
     static struct {
         fl_anchor anchors[2];
-        uint64_t generation, setting;  /* setting: a thread is at work on the next anchor */
+        uint64_t generation;           /* its last bit: which anchor is in force */
+        uint64_t setting, attempt;     /* a thread is at work on the next one; from which generation on */
         uint64_t origin;               /* the counter and the time from which the rate is measured */
-        int64_t origin_ns, wall_due, wall_offset;
+        int64_t origin_ns;
+        uint64_t first_rate;           /* what the measurement before gave, while none is believed */
+        int64_t wall_due, wall_offset;
         int trusted;
     } fl_time;
 
@@ -96,10 +109,34 @@ cdef extern from * nogil:
     #endif
     }
 
+    #if defined(FL_CLOCK_SOURCES)  /* a test puts its own in the place of the two above */
+    #include FL_CLOCK_SOURCES
+    #endif
+
+    static inline void fl_pause(void) {
+    #if defined(__x86_64__)
+        __builtin_ia32_pause();
+    #elif defined(__aarch64__)
+        __asm__ volatile("yield");
+    #endif
+    }
+
+    /* Of three attempts the one least disturbed: whatever comes in between makes the offset wrong. */
     static inline void fl_read_wall(int64_t now) {
-        int64_t offset = fl_gettime(CLOCK_REALTIME) - fl_gettime(FL_CLOCK);
+        int64_t narrowest = INT64_MAX, offset = 0;
+        for (int i = 0; i < 3; i++) {
+            int64_t before = fl_gettime(FL_CLOCK);
+            int64_t wall = fl_gettime(CLOCK_REALTIME);
+            int64_t width = fl_gettime(FL_CLOCK) - before;
+            if (width < narrowest) { narrowest = width; offset = wall - (before + width / 2); }
+        }
         __atomic_store_n(&fl_time.wall_offset, offset, __ATOMIC_RELAXED);
         __atomic_store_n(&fl_time.wall_due, now + FL_SECOND, __ATOMIC_RELAXED);
+    }
+
+    static inline int64_t fl_with_wall(int64_t now) {
+        if (now >= __atomic_load_n(&fl_time.wall_due, __ATOMIC_RELAXED)) fl_read_wall(now);
+        return now;
     }
 
     /* Counter and system clock at one instant: of three attempts the one least disturbed. */
@@ -110,87 +147,136 @@ cdef extern from * nogil:
             uint64_t before = fl_counter();
             int64_t ns = fl_gettime(FL_CLOCK);
             uint64_t width = fl_counter() - before;
-            if (width < narrowest) { narrowest = width; middle = before + width / 2; *now = ns; }
+            if (i == 0 || width < narrowest) { narrowest = width; middle = before + width / 2; *now = ns; }
         }
         return middle;
     }
 
-    static inline int64_t fl_scale(uint64_t ticks, uint64_t rate) {
-        return (int64_t)((unsigned __int128)ticks * rate >> 32);
+    static inline uint64_t fl_saturated(unsigned __int128 value, uint64_t most) {
+        return value > most ? most : (uint64_t)value;
     }
 
-    static inline void fl_publish_anchor(const fl_anchor *next) {
-        uint64_t generation = fl_time.generation + 1;
-        fl_anchor *anchor = &fl_time.anchors[generation & 1];
+    static inline int64_t fl_scale(uint64_t ticks, uint64_t rate) {
+        return (int64_t)fl_saturated((unsigned __int128)ticks * rate >> 32, INT64_MAX / 4);
+    }
+
+    /* The latest that an anchor which has run out can have told anybody. A counter from before the anchor has
+       fallen back: how far it had come then, nobody knows, and the system's clock has to do. */
+    static inline int64_t fl_told(const fl_anchor *anchor, uint64_t counter) {
+        return counter < anchor->counter ? anchor->ns : anchor->ns + fl_scale(anchor->span, anchor->rate);
+    }
+
+    static inline int fl_jumped(const fl_anchor *old, uint64_t counter, int64_t actual) {
+        int64_t elapsed = actual - old->ns, error = elapsed - fl_scale(counter - old->counter, old->rate);
+        int64_t allowance = FL_JUMP + (elapsed > 0 ? elapsed : 0) / 1000;
+        return counter < old->counter || counter <= fl_time.origin
+               || (old->rate && (error > allowance || error < -allowance));
+    }
+
+    static inline int fl_alike(uint64_t a, uint64_t b) { return (a > b ? a - b : b - a) < a / 1000; }
+
+    /* Only if nobody was told a time of the system's clock since the sample. */
+    static inline int fl_publish_anchor(const fl_anchor *next, uint64_t generation) {
+        fl_anchor *anchor = &fl_time.anchors[(generation + 1) & 1];
         __atomic_store_n(&anchor->counter, next->counter, __ATOMIC_RELAXED);
         __atomic_store_n(&anchor->rate, next->rate, __ATOMIC_RELAXED);
         __atomic_store_n(&anchor->span, next->span, __ATOMIC_RELAXED);
         __atomic_store_n(&anchor->ns, next->ns, __ATOMIC_RELAXED);
-        __atomic_store_n(&fl_time.generation, generation, __ATOMIC_RELEASE);
+        return __sync_bool_compare_and_swap(&fl_time.generation, generation, generation + 1);
     }
 
-    /* By the one thread that holds `setting`. Readers use an anchor for at most two spans: `floor` is the
-       latest time that any of them can have been told. */
-    static inline int64_t fl_set_anchor(void) {
-        const fl_anchor *old = &fl_time.anchors[fl_time.generation & 1];
-        fl_anchor next;
-        int64_t actual, elapsed, floor = old->ns;
-        uint64_t ticks, told;
+    /* Time that is `ahead` of the system's clock goes slower, by half at most. */
+    static inline uint64_t fl_slowed(uint64_t rate, uint64_t span, int64_t ahead) {
+        int64_t span_ns = fl_scale(span, rate), most = ahead < span_ns / 2 ? ahead : span_ns / 2;
+        return most > 0 ? rate - (uint64_t)((unsigned __int128)rate * most / span_ns) : rate;
+    }
+
+    static inline void fl_measure_from(uint64_t counter, int64_t ns, uint64_t first_rate) {
+        fl_time.origin = counter;
+        fl_time.origin_ns = ns;
+        fl_time.first_rate = first_rate;
+    }
+
+    /* By the one thread that holds `setting`, when the anchor in force has run out. The time of its sample is
+       always a right answer: who sets the next anchor samples later. */
+    static inline int64_t fl_set_anchor(uint64_t generation) {
+        const fl_anchor *old = &fl_time.anchors[generation & 1];
+        fl_anchor next = {0, 0, 0, 0};
+        int64_t actual, elapsed;
+        uint64_t ticks, measured;
+        __atomic_store_n(&fl_time.attempt, generation, __ATOMIC_RELAXED);
         next.counter = fl_sample(&actual);
         ticks = next.counter - old->counter;
-        int64_t error = actual - old->ns - fl_scale(ticks, old->rate);
-        int64_t allowance = FL_JUMP + (actual - old->ns) / 1000;
-        int jumped = next.counter < old->counter || next.counter <= fl_time.origin
-                     || (old->rate && (error > allowance || error < -allowance));
-        if (next.counter >= old->counter) {
-            told = ticks < 2 * old->span ? ticks : 2 * old->span;
-            floor += fl_scale(told, old->rate);
-        }
-        next.ns = actual > floor ? actual : floor;
-        next.rate = next.span = 0;
-        if (jumped) { fl_time.origin = next.counter; fl_time.origin_ns = actual; }
-        ticks = next.counter - fl_time.origin;
-        elapsed = actual - fl_time.origin_ns;
-        if (elapsed >= FL_FIRST_SPAN) {
-            next.rate = (uint64_t)(((unsigned __int128)elapsed << 32) / ticks);
-            next.span =
-                elapsed < FL_SECOND ? ticks : (uint64_t)((unsigned __int128)ticks * FL_SECOND / elapsed);
-            if (next.ns > actual) {
-                int64_t span_ns = fl_scale(next.span, next.rate), ahead = next.ns - actual;
-                next.rate -= (uint64_t)(
-                    (unsigned __int128)next.rate * (ahead < span_ns / 2 ? ahead : span_ns / 2) / span_ns);
+        if (ticks < old->span) return old->ns + fl_scale(ticks, old->rate);  /* it fell back, and in again */
+        next.ns = fl_told(old, next.counter);
+        if (actual > next.ns) next.ns = actual;
+        if (fl_jumped(old, next.counter, actual)) {
+            if (fl_publish_anchor(&next, generation)) {
+                fl_measure_from(next.counter, actual, 0);
+                fl_read_wall(next.ns);
             }
-            if (elapsed >= FL_SECOND) { fl_time.origin = next.counter; fl_time.origin_ns = actual; }
-        } else if (!jumped) {
             return next.ns;
         }
-        fl_publish_anchor(&next);
-        fl_read_wall(next.ns);
+        ticks = next.counter - fl_time.origin;
+        elapsed = actual - fl_time.origin_ns;
+        if (elapsed < FL_FIRST_SPAN) return fl_with_wall(next.ns);
+        measured = fl_saturated(((unsigned __int128)elapsed << 32) / ticks, UINT64_MAX);
+        if (!old->rate && !fl_alike(measured, fl_time.first_rate)) {
+            fl_measure_from(next.counter, actual, measured);
+            return fl_with_wall(next.ns);
+        }
+        next.span = elapsed < FL_SECOND ? ticks : (uint64_t)((unsigned __int128)ticks * FL_SECOND / elapsed);
+        next.rate = fl_slowed(measured, next.span, next.ns - actual);
+        if (fl_publish_anchor(&next, generation)) {
+            if (elapsed >= FL_SECOND) fl_measure_from(next.counter, actual, 0);
+            fl_read_wall(next.ns);
+        }
         return next.ns;
     }
 
+    /* By the anchor, if it is in force at this counter. */
+    static inline int fl_by_anchor(uint64_t generation, fl_anchor *anchor, uint64_t *counter, int64_t *now) {
+        const fl_anchor *shared = &fl_time.anchors[generation & 1];
+        anchor->ns = __atomic_load_n(&shared->ns, __ATOMIC_ACQUIRE);
+        anchor->span = __atomic_load_n(&shared->span, __ATOMIC_ACQUIRE);
+        anchor->rate = __atomic_load_n(&shared->rate, __ATOMIC_ACQUIRE);
+        anchor->counter = __atomic_load_n(&shared->counter, __ATOMIC_ACQUIRE);
+        *counter = fl_counter();
+        uint64_t ticks = *counter - anchor->counter;
+        *now = anchor->ns + fl_scale(ticks, anchor->rate);
+        return ticks < anchor->span && generation == __atomic_load_n(&fl_time.generation, __ATOMIC_RELAXED);
+    }
+
+    /* The system's clock, beside a setter that does not come to its end; False if it just did. */
+    static inline int fl_by_system(
+        uint64_t generation, const fl_anchor *anchor, uint64_t counter, int64_t *now
+    ) {
+        int64_t told = fl_told(anchor, counter);
+        *now = fl_gettime(FL_CLOCK);
+        if (told > *now) *now = told;
+        return __sync_bool_compare_and_swap(&fl_time.generation, generation, generation + 2);
+    }
+
     static __attribute__((noinline, unused)) int64_t fl_now_slow(void) {
+        fl_anchor anchor;
+        uint64_t counter;
         int64_t now;
-        if (fl_time.trusted) {
-            if (!__atomic_exchange_n(&fl_time.setting, 1, __ATOMIC_ACQUIRE)) {
-                now = fl_set_anchor();
+        if (!fl_time.trusted) return fl_with_wall(fl_gettime(FL_CLOCK));
+        for (int polls = 0;;) {
+            uint64_t generation = __atomic_load_n(&fl_time.generation, __ATOMIC_ACQUIRE);
+            if (fl_by_anchor(generation, &anchor, &counter, &now)) return now;
+            if (!__atomic_load_n(&fl_time.setting, __ATOMIC_RELAXED)
+                && !__atomic_exchange_n(&fl_time.setting, 1, __ATOMIC_ACQUIRE)) {
+                generation = __atomic_load_n(&fl_time.generation, __ATOMIC_ACQUIRE);
+                if (!fl_by_anchor(generation, &anchor, &counter, &now)) now = fl_set_anchor(generation);
                 __atomic_store_n(&fl_time.setting, 0, __ATOMIC_RELEASE);
                 return now;
             }
-            uint64_t generation = __atomic_load_n(&fl_time.generation, __ATOMIC_ACQUIRE);
-            const fl_anchor *anchor = &fl_time.anchors[generation & 1];
-            int64_t ns = __atomic_load_n(&anchor->ns, __ATOMIC_ACQUIRE);
-            uint64_t span = __atomic_load_n(&anchor->span, __ATOMIC_ACQUIRE);
-            uint64_t rate = __atomic_load_n(&anchor->rate, __ATOMIC_ACQUIRE);
-            uint64_t ticks = fl_counter() - __atomic_load_n(&anchor->counter, __ATOMIC_ACQUIRE);
-            if (ticks < 2 * span && generation == __atomic_load_n(&fl_time.generation, __ATOMIC_RELAXED))
-                return ns + fl_scale(ticks, rate);
-            now = fl_gettime(FL_CLOCK);
-            return now > ns ? now : ns;
+            if (generation == __atomic_load_n(&fl_time.attempt, __ATOMIC_RELAXED) && polls++ < FL_POLLS)
+                fl_pause();
+            else if (fl_by_system(generation, &anchor, counter, &now))
+                return fl_with_wall(now);
         }
-        now = fl_gettime(FL_CLOCK);
-        if (now >= __atomic_load_n(&fl_time.wall_due, __ATOMIC_RELAXED)) fl_read_wall(now);
-        return now;
     }
 
     static inline int64_t fl_now(void) {

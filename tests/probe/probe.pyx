@@ -6,7 +6,7 @@ works on, what limiters of `fastlimit._core` hold; its clock is its own.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
@@ -472,105 +472,4 @@ def storm(list parts, int rounds, bint jitter=True):
         free(crews)
 
 
-# ---- the clock
-
-cdef extern from * nogil:
-    """
-    #define probe_anchor (&fl_time.anchors[fl_time.generation & 1])
-    #if defined(__x86_64__)
-    #define probe_wait_for_loads() __builtin_ia32_lfence()  /* a counter is read as early as can be */
-    #else
-    #define probe_wait_for_loads() __atomic_thread_fence(__ATOMIC_SEQ_CST)
-    #endif
-    """
-    struct Anchor "fl_anchor":
-        uint64_t counter
-        uint64_t rate
-        uint64_t span
-        int64_t ns
-    struct Time:
-        uint64_t generation
-        uint64_t setting
-        uint64_t origin
-        int64_t origin_ns
-        int64_t wall_due
-        int64_t wall_offset
-    Anchor *anchor "probe_anchor"
-    Time time "fl_time"
-    void wait_for_loads "probe_wait_for_loads"() noexcept
-    int BOOT "FL_CLOCK"
-    int REAL "CLOCK_REALTIME"
-
-ClockState = namedtuple(
-    "ClockState", "counter rate span ns generation setting origin origin_ns wall_due wall_offset"
-)
-Watch = namedtuple("Watch", "back across behind ahead")
-
-
-def counter_trusted():
-    return clock.counter_trusted()
-
-
-def start_clock(trusted):
-    """Start the probe's own clock from nothing."""
-    global latest
-    memset(&time, 0, sizeof(time))
-    latest = 0
-    clock.start_clock(trusted)
-
-
-def clock_state():
-    return ClockState(
-        anchor.counter, anchor.rate, anchor.span, anchor.ns, time.generation, time.setting, time.origin,
-        time.origin_ns, time.wall_due, time.wall_offset,
-    )
-
-
-def edit_clock(**fields):
-    """Change the anchor in force, and what the next one will be made from."""
-    state = clock_state()._replace(**fields)
-    anchor.counter, anchor.rate, anchor.span, anchor.ns = state[:4]
-    time.setting, time.origin, time.origin_ns, time.wall_due, time.wall_offset = state[5:]
-
-
-def now():
-    return clock.system_now()
-
-
-def boot_time():
-    return clock.system_gettime(BOOT)
-
-
-def wall_offset():
-    """Wall time less time since boot, by the system's clocks."""
-    return clock.system_gettime(REAL) - clock.system_gettime(BOOT)
-
-
-cdef int64_t latest
-
-
-def watch(int reads):
-    """Read the clock many times beside the system's, and beside other threads that do so. At worst, in ns:
-
-    back    it fell behind an earlier reading of this thread
-    across  it fell behind an earlier reading of any thread
-    behind  it was earlier than the system's clock just before
-    ahead   it was later than the system's clock just after
-    """
-    cdef int64_t last = 0, back = 0, across = 0, behind = 0, ahead = 0
-    cdef int64_t seen, before, reading
-    cdef int _
-    with nogil:
-        for _ in range(reads):
-            before = clock.system_gettime(BOOT)
-            seen = load_relaxed_i64(&latest)
-            wait_for_loads()
-            reading = clock.system_now()
-            ahead = max(ahead, reading - clock.system_gettime(BOOT))
-            behind = max(behind, before - reading)
-            back = max(back, last - reading)
-            across = max(across, seen - reading)
-            last = reading
-            if reading > seen:
-                cas_u64(<uint64_t *> &latest, seen, reading)
-    return Watch(back, across, behind, ahead)
+include "clock.pxi"

@@ -61,13 +61,13 @@ static void probe_play_part(void) {
     probe_stage.on_stage[probe_stage.current] = 0;
 }
 
-/* The choice made beforehand for this point, else the first of the options. */
+/* The choice made beforehand for this point, as far as there are options, else the first. */
 static int probe_choose(int options) {
     long point;
     if (options == 1) return 0;
     point = probe_stage.points++;
     probe_stage.options[point] = (unsigned char)options;
-    return point < probe_stage.given ? probe_stage.choices[point] : 0;
+    return point < probe_stage.given ? probe_stage.choices[point] % options : 0;
 }
 
 /* The options at each point, in this order: the current actor goes on, makes way for each other one, dies. */
