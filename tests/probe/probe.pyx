@@ -473,3 +473,4 @@ def storm(list parts, int rounds, bint jitter=True):
 
 
 include "clock.pxi"
+include "edges.pxi"
