@@ -335,6 +335,10 @@ a debt a unit too deep
 - max(2 * limit.capacity - len(log), 0)
 + max(2 * limit.capacity - len(log) + 1, 0)
 
+a debit that logs nothing takes time
+- State(at, log + (at,) * charged) if charged else state
++ State(at, log + (at,) * charged)
+
 a refund takes the oldest units
 - log[: max(len(log) - cost, 0)]
 + log[cost:]

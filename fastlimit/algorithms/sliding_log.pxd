@@ -85,7 +85,8 @@ cdef inline bint debit(
     cdef uint64_t at = reading(state, now)
     cdef uint64_t owed = inside(state, at, 2 * limit.capacity, limit, ring)
     cdef uint64_t charged = at_most(cost, 2 * limit.capacity - owed)
-    log(state, at, <uint32_t> charged, ring)
+    if charged:
+        log(state, at, <uint32_t> charged, ring)
     return charged == cost
 
 

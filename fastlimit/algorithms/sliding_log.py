@@ -71,7 +71,7 @@ def debit(state: State, now: int, cost: int, limit: Limit) -> tuple[bool, State]
     at = reading(state, now)
     log = inside(state, at, limit)
     charged = min(cost, max(2 * limit.capacity - len(log), 0))
-    return charged == cost, State(at, log + (at,) * charged)
+    return charged == cost, State(at, log + (at,) * charged) if charged else state
 
 
 def refund(state: State, now: int, cost: int, limit: Limit) -> State:
