@@ -288,7 +288,9 @@ cdef inline bint inherit_log(Table *table, Slot *slot, const Word *claim, Trace 
         &trace.before, sliding_log.reading(&trace.before, trace.now), ring.mask + 1, trace.limit, &trace.ring
     )
     for i in range(units):
-        time = max(instant_of(&trace.ring, trace.before.count - units + i), 1)
+        time = instant_of(&trace.ring, trace.before.count - units + i)
+        if time == 0:
+            time = 1
         if not log_unit(&ring, count_of(claim) + i, &time):
             return False
     trace.ring = ring
