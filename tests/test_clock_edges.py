@@ -18,7 +18,7 @@ from clock_limits import ALGORITHMS, some_limit
 from mutants import Mutant, planted, twin
 from scale import SEED, by_mode
 
-from fastlimit import reference
+from fastlimit import TokenBucket, reference
 from fastlimit.algorithms import fixed_window
 from fastlimit.limits import CENTURY, Limit
 
@@ -27,7 +27,7 @@ PAST_NS = 2**57
 LAST_UNIT = 3 * 2**58 - 1
 LAST_U64 = 2**64 - 1
 
-ROUNDS = by_mode(20, 500, 10_000)
+ROUNDS = by_mode(20, 500, 5_000)
 """Limits of each algorithm; of each, PLACES places in time."""
 PLACES = 50
 
@@ -88,7 +88,8 @@ class Place:
         self.now = near(random_, edges, 0, self.end)
         furthest = table.units(near(random_, [self.now, self.end], 0, self.end))
         longest = 2 * max(self.parameters.window, CENTURY) if self.parameters.epoch else 2 * 2**57
-        self.instant = near(random_, [table.units(self.now), furthest], 0, furthest + longest)
+        latest = min(furthest + longest, LAST_U64)
+        self.instant = near(random_, [table.units(self.now), furthest], 0, latest)
 
     def table(self, model: ModuleType) -> Any:
         table = model.Table(self.limit, None)
@@ -147,6 +148,16 @@ def test_a_first_use_sets_the_base_and_how_far_a_clock_may_go(probe: ModuleType,
         reach = -(-LAST_UNIT * 2**64 // (parameters.multiplier or 2**64))
         assert (now - PAST_NS, min(now - PAST_NS + reach, LAST_NS)) == (base, latest)
         assert PAST_NS * (parameters.multiplier or 2**64) >> 64 == units
+
+
+@pytest.mark.clocks
+@pytest.mark.parametrize("days", [177, 178, 180, 181])
+def test_a_reach_beyond_all_readings_ends_before_them_from_1970(probe: ModuleType, days: int) -> None:
+    """A base is years before the first use: there, what is left of the longest reach is less than 2^63."""
+    parameters = TokenBucket(f"1/{days}days", burst=100).parameters()
+    reach = -(-LAST_UNIT * 2**64 // parameters.multiplier)
+    assert (days < 178, days < 181) == (reach < LAST_NS, reach - PAST_NS < LAST_NS)
+    assert min(reach - PAST_NS, LAST_NS) == probe.to_units(parameters, 0, -(2**63), True)[2]
 
 
 @pytest.mark.clocks

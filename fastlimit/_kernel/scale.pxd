@@ -53,8 +53,10 @@ cdef inline int64_t set_base(int64_t now, int64_t *base, Clock *clock, const Lim
         reach = shifted_ratio_up(MAX_UNITS, limit.multiplier)
     cas_u64(<uint64_t *> base, <uint64_t> NO_BASE, <uint64_t> (now - PAST_NS))
     since = load_relaxed_i64(base)
-    if clock.manual and reach <= <uint64_t> INT64_MAX and since < INT64_MAX - <int64_t> reach:
-        clock.latest = min(clock.latest, since + <int64_t> reach)
+    # since < 0 takes from a reach that is longer than that; else a reach beyond all readings is no bound.
+    if clock.manual and (since < 0 or reach <= <uint64_t> INT64_MAX):
+        reach += <uint64_t> since
+        clock.latest = min(clock.latest, <int64_t> min(reach, <uint64_t> INT64_MAX))
     return since
 
 
