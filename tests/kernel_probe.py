@@ -33,6 +33,7 @@ SECRET = (0x243F6A8885A308D3, 0x13198A2E03707344, 0xA4093822299F31D0, 0x082EFA98
 """Digits of pi: places depend on it, so tests fix it."""
 
 WINDOW = 48
+VERSIONS = 4
 BIRTH = 2**57
 """What a table's clock says at its first use, in units of a limit that needs no scaling."""
 
@@ -238,11 +239,13 @@ def play(
     preemptions: int = 0,
     deaths: int = 0,
     watched_slots: int = 0,
+    shared: Sequence[str] = (),
 ) -> Played:
     """Make some lists of calls under every order of turns with so many preemptions and deaths at most.
 
     Each time `outcome` looks at what came of it, and the tables, which share a clock, become what they were.
-    With `watched_slots`, turns change only at the version and the first slots of the first table.
+    With `watched_slots`, turns change only at the version and the first slots of the first table, and at the
+    overflow slots of the keys `shared`.
     """
     probe, clock, now_ns = tables[0].probe, tables[0].clock, tables[0].clock.now_ns
     before = [(table.limiter, probe.memory(table.limiter)) for table in tables]
@@ -250,7 +253,7 @@ def play(
     outcomes: dict[Any, list[int]] = {}
     choices: list[int] = []
     runs = lost = 0
-    probe.watch_slots(*([tables[0].limiter, watched_slots] if watched_slots else []))
+    probe.watch_slots(*([tables[0].limiter, watched_slots, shared] if watched_slots else []))
     while True:
         for call in calls:
             call.clear()

@@ -140,7 +140,7 @@ def test_handles_of_the_engine_in_a_storm(probe: ModuleType, kind: str) -> None:
         limiter.reset("k")
         before = limiter.stats()
         calls = [probe.allow(bucket) for bucket in (shared, shared, limiter.bucket("k"), limiter.bucket("k"))]
-        probe.storm([[call] for call in calls], capacity // 2, False)
+        probe.storm([[call] for call in calls], capacity // 2, 0)
         after = limiter.stats()
         assert capacity == sum(call.allowed for call in calls)
         assert (capacity, capacity) == (after.allowed - before.allowed, after.denied - before.denied)

@@ -192,7 +192,6 @@ def play_readings(list parts, bytes choices, int preemptions, int deaths=0):
     """
     cdef Reader[8] readers
     cdef void *cast[8]
-    cdef const unsigned char *given = choices
     cdef int i, j, number = <int> len(parts)
     if not 1 <= number <= CAST:
         raise ValueError(f"1 to {CAST} take part, not {number}")
@@ -203,7 +202,9 @@ def play_readings(list parts, bytes choices, int preemptions, int deaths=0):
             readers[i].gaps[j] = parts[i][j]
         cast[i] = &readers[i]
     watch_slots()
-    if not play_parts(cast, number, read_clock, preemptions, deaths, given, len(choices)):
+    stage.choices, stage.given, stage.one_in = choices, len(choices), 0
+    stage.preemptions, stage.deaths = preemptions, deaths
+    if not play_parts(cast, number, read_clock):
         raise RuntimeError("a reading does not come to an end")
     return stage.options[:stage.points], [
         (readers[i].began[j], readers[i].ended[j], readers[i].told[j])

@@ -18,6 +18,7 @@ from fastlimit._kernel.build cimport limit_of, log_bytes, table_bytes
 from fastlimit._kernel.decide cimport CHARGE, DEBIT, PEEK, REFUND, RESET, Trace
 from fastlimit._kernel.engine cimport prepare
 from fastlimit._kernel.hashing cimport SECRET_WORDS, Hash
+from fastlimit._kernel.ring cimport Entry
 from fastlimit._kernel.slot cimport Slot, Word
 from fastlimit._kernel.table cimport Table
 from fastlimit._kernel.together cimport Charge
@@ -25,8 +26,9 @@ from fastlimit._kernel.together cimport Charge
 from collections import namedtuple
 
 from calls cimport (
-    ADVANCE, BUCKET_ALLOW, CARELESS_CLAIM, CHARGE_ALL, CLOCK, LOAD_THEN_STORE, NO_ROLL_BACK, NONE, OPERATE,
-    REFUND_IN_NO_TIME, RIVALS, SERIAL, UPDATE, Action, BucketAllow, Plan, perform,
+    ADVANCE, BUCKET_ALLOW, CARELESS_CLAIM, CHARGE_ALL, CLOCK, EARLY_VERSION, HASTY_REFUSAL, LATE_CLOCK,
+    LOAD_THEN_STORE, NO_ROLL_BACK, NONE, OPERATE, REFUND_IN_NO_TIME, RIVALS, SERIAL, UPDATE, Action,
+    BucketAllow, Plan, perform,
 )
 from siege cimport ANY, OLDEST, charge_evicting, find_without_window
 
@@ -35,13 +37,26 @@ cdef extern from "stage.h" nogil:
         int mode
         unsigned long swaps
         unsigned long lost
+        unsigned long raced
         unsigned long long random
+        unsigned one_in
+    struct Range "probe_range":
+        const char *start "from"
+        const char *stop "to"
     struct Stage:
-        const char *watched_from
-        const char *watched_to
-        const char *watched_version
+        Range *watched
+        int ranges
+        int preemptions
+        int deaths
+        const unsigned char *choices
+        long given
         long points
+        long steps
+        unsigned long long random
+        unsigned one_in
         unsigned char *options
+        const void *died_at
+        unsigned long long died
     struct Looks:
         const char *home
         const char *from_ "from"
@@ -56,10 +71,7 @@ cdef extern from "stage.h" nogil:
     int COUNT "PROBE_COUNT"
     int JITTER "PROBE_JITTER"
     int STRAIGHT "PROBE_RUN"
-    bint play_parts "probe_play"(
-        void **parts, int cast, void (*act)(void *) noexcept nogil, int preemptions, int deaths,
-        const unsigned char *choices, long given
-    ) noexcept
+    bint play_parts "probe_play"(void **parts, int cast, void (*act)(void *) noexcept nogil) noexcept
     int sched_yield() noexcept
 
 cdef extern from "pthread.h" nogil:
@@ -112,6 +124,11 @@ cdef Slot *slot_at(Limiter limiter, Py_ssize_t index, int table=0) except NULL:
     if not 0 <= index < <Py_ssize_t> its.slot_count + tables.OVERFLOW_SLOTS:
         raise IndexError(f"there is no slot {index}")
     return its.slots + index
+
+
+def version(Limiter limiter not None):
+    """Of the limit in force."""
+    return limiter.core.tables[0].header.version
 
 
 def slot_count(Limiter limiter not None):
@@ -211,7 +228,7 @@ def newer_gen(uint32_t a, uint32_t b):
 
 # ---- calls, made without the GIL
 
-PRECAUTIONS = {"none": NONE, "rivals": RIVALS, "clock": CLOCK, "serial": SERIAL}
+PRECAUTIONS = {"none": NONE, "rivals": RIVALS, "clock": CLOCK, "late clock": LATE_CLOCK, "serial": SERIAL}
 OPERATIONS = {"peek": PEEK, "debit": DEBIT, "refund": REFUND, "reset": RESET}
 
 
@@ -230,6 +247,19 @@ cdef class Call:
 
     def clear(self):
         self.plan.allowed = self.plan.refused = 0
+        self.plan.called = self.plan.returned = 0
+
+    def record(self):
+        """From the next time on, take tickets."""
+        self.plan.recorded = True
+        return self
+
+    def recorded(self):
+        """Of the last time: tickets of call and return, 0 for what did not happen; allowed; what remained."""
+        if not self.plan.returned:
+            return self.plan.called, 0, False, None
+        remaining = None if self.plan.number == 0 or self.plan.operation == RESET else self.plan.remaining
+        return self.plan.called, self.plan.returned, bool(self.plan.outcome), remaining
 
 
 cdef Call call_of(Action action, triples):
@@ -266,10 +296,19 @@ def operate(name, Limiter limiter not None, key, cost=1):
     return call
 
 
-def update(Limiter limiter not None, limit):
-    cdef Call call = call_of(UPDATE, ((limiter, "", 1),))
+cdef Call update_by(Action action, Limiter limiter, limit):
+    cdef Call call = call_of(action, ())
+    call.kept, call.plan.engine = limiter, &limiter.core
     call.plan.limit = limit_of(limit.parameters())
     return call
+
+
+def update(Limiter limiter not None, limit):
+    return update_by(UPDATE, limiter, limit)
+
+
+def early_version(Limiter limiter not None, limit):
+    return update_by(EARLY_VERSION, limiter, limit)
 
 
 def advance(ManualClock manual not None, ns):
@@ -288,12 +327,16 @@ def allow(Bucket bucket not None):
     return call
 
 
-def load_then_store(Limiter limiter not None, key):
-    return call_of(LOAD_THEN_STORE, ((limiter, key, 1),))
+def load_then_store(Limiter limiter not None, key, cost=1):
+    return call_of(LOAD_THEN_STORE, ((limiter, key, cost),))
 
 
-def careless_claim(left_out, Limiter limiter not None, key):
-    cdef Call call = call_of(CARELESS_CLAIM, ((limiter, key, 1),))
+def hasty_refusal(Limiter limiter not None, key, cost=1):
+    return call_of(HASTY_REFUSAL, ((limiter, key, cost),))
+
+
+def careless_claim(left_out, Limiter limiter not None, key, cost=1):
+    cdef Call call = call_of(CARELESS_CLAIM, ((limiter, key, cost),))
     call.plan.left_out = PRECAUTIONS[left_out]
     return call
 
@@ -316,13 +359,51 @@ cdef void *part_of(list calls) except NULL:
     return &call.plan
 
 
-def watch_slots(Limiter limiter=None, number=0):
-    """Let turns change only where a call touches the version or the first slots of a table; else anywhere."""
-    stage.watched_from, stage.watched_to, stage.watched_version = NULL, <const char *> -1, NULL
-    if limiter is not None:
-        stage.watched_version = <const char *> &limiter.core.tables[0].header.version
-        stage.watched_from = <const char *> slot_at(limiter, 0)
-        stage.watched_to = <const char *> slot_at(limiter, number)
+cdef int watch_range(const void *start, size_t size) except -1:
+    stage.watched[stage.ranges].start = <const char *> start
+    stage.watched[stage.ranges].stop = <const char *> start + size
+    stage.ranges += 1
+    return 0
+
+
+cdef int watch_some(Table *table, Slot *start, int number) except -1:
+    cdef size_t ring = table.ring_length * sizeof(Entry)
+    watch_range(start, number * sizeof(Slot))
+    if table.entries != NULL:
+        watch_range(table.entries + (start - table.slots) * table.ring_length, number * ring)
+    return 0
+
+
+def watch_slots(Limiter limiter=None, int number=0, shared=(), ManualClock manual=None):
+    """Let turns change only where a call touches the version, the first slots of a table, the overflow slots
+    of the keys `shared`, at most four, their logs, or a clock; else anywhere."""
+    cdef Hash hash
+    cdef Table *table
+    stage.ranges = 0
+    if limiter is None:
+        return
+    table = &limiter.core.tables[0]
+    watch_range(&table.header.version, sizeof(uint32_t))
+    watch_some(table, table.slots, number)
+    for key in shared[:4]:
+        hash = hash_of(limiter, key)
+        watch_some(table, tables.overflow_of(table, &hash), 1)
+    if manual is not None:
+        watch_range(&manual.cell.ns, sizeof(manual.cell.ns))
+
+
+cdef int play_calls(list parts) except -1:
+    cdef void *cast[16]
+    cdef int number = 0
+    if not 1 <= len(parts) <= CAST:
+        raise ValueError(f"1 to {CAST} take part, not {len(parts)}")
+    for calls in parts:
+        cast[number] = part_of(calls)
+        number += 1
+    caller.lost = caller.raced = 0
+    if not play_parts(cast, number, perform_part):
+        raise RuntimeError("a call does not come to an end")
+    return 0
 
 
 def play(list parts, bytes choices, int preemptions, int deaths):
@@ -330,18 +411,41 @@ def play(list parts, bytes choices, int preemptions, int deaths):
 
     Returns how many options there were at each point, and how many swaps were lost.
     """
-    cdef void *cast[16]
-    cdef const unsigned char *given = choices
-    cdef int number = 0
-    if not 1 <= len(parts) <= CAST:
-        raise ValueError(f"1 to {CAST} take part, not {len(parts)}")
-    for calls in parts:
-        cast[number] = part_of(calls)
-        number += 1
-    caller.lost = 0
-    if not play_parts(cast, number, perform_part, preemptions, deaths, given, len(choices)):
-        raise RuntimeError("a call does not come to an end")
+    stage.choices, stage.given, stage.one_in = choices, len(choices), 0
+    stage.preemptions, stage.deaths = preemptions, deaths
+    play_calls(parts)
     return stage.options[:stage.points], caller.lost
+
+
+Drawn = namedtuple("Drawn", "preemptions died hook steps lost raced")
+
+
+def play_drawn(list parts, seed, one_in, int preemptions, int deaths):
+    """The same with choices drawn from a seed: at a point, one time in `one_in`, a caller is held up or dies.
+
+    Returns how many preemptions there were; the ticket of the one that died, 0 if none did, and where in the
+    code that was; atomic accesses; swaps lost, and those of them that were part of a claim.
+    """
+    stage.random, stage.one_in = seed * 0x9E3779B97F4A7C15 % 2**64 or 1, one_in
+    stage.preemptions, stage.deaths = preemptions, deaths
+    play_calls(parts)
+    return Drawn(
+        preemptions - stage.preemptions, stage.died, <uintptr_t> stage.died_at if stage.died else 0,
+        stage.steps, caller.lost, caller.raced,
+    )
+
+
+def live_slots(Limiter limiter not None, key):
+    """In how many slots of the first table a key is live, those shared by others apart."""
+    cdef Hash hash = hash_of(limiter, key)
+    cdef Table *table = &limiter.core.tables[0]
+    cdef Word word
+    cdef int number = 0
+    cdef uint64_t i
+    for i in range(table.slot_count):
+        word = slots.read_word(&table.slots[i])
+        number += slots.is_live_key(&table.slots[i], &word, &hash)
+    return number
 
 
 # ---- a siege
@@ -389,7 +493,7 @@ cdef struct Crew:  # of one thread
     Plan **plans
     int number
     int rounds
-    int mode
+    unsigned one_in          # how rare jitter is; 0: none
     unsigned long long random
     uint64_t *waiting        # how many threads are, in common
     uint64_t expected
@@ -407,7 +511,8 @@ cdef void *work(void *given) noexcept nogil:
     while load_relaxed(crew.waiting) < crew.expected:
         sched_yield()
     caller.random = crew.random
-    caller.mode = crew.mode
+    caller.one_in = crew.one_in
+    caller.mode = JITTER if crew.one_in else STRAIGHT
     for _ in range(crew.rounds):
         for i in range(crew.number):
             perform(crew.plans[i])
@@ -443,10 +548,10 @@ cdef int let_loose(Crew *crews, int threads) noexcept nogil:
     return started
 
 
-def storm(list parts, int rounds, bint jitter=True):
+def storm(list parts, int rounds, unsigned one_in=16):
     """Let a thread for each list of calls make them, `rounds` times, all at once: swaps tried, swaps lost.
 
-    With jitter a thread now and then yields its processor in the middle of a call.
+    At one in so many atomic accesses a thread yields its processor, in the middle of a call; never if 0.
     """
     cdef uint64_t waiting = 0
     cdef int threads = <int> len(parts)
@@ -458,7 +563,7 @@ def storm(list parts, int rounds, bint jitter=True):
         for i in range(threads):
             enlist(&crews[i], parts[i])
             crews[i].rounds = rounds
-            crews[i].mode = JITTER if jitter else STRAIGHT
+            crews[i].one_in = one_in
             crews[i].waiting = &waiting
             crews[i].expected = threads
         with nogil:
