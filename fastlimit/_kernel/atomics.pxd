@@ -12,7 +12,7 @@ dekker     between a claim becoming visible and the search for rivals: store, th
            fence is needed, because an acquire load may pass an earlier release store (RCpc).
 
 The halves of a word are loaded one by one, so a pair may be torn. A torn pair is never acted on: a write
-succeeds only from exactly what was read, and a refusal reads `hi` again.
+succeeds only from exactly what was read, and a refusal reads both again.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t

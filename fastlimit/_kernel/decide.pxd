@@ -13,14 +13,14 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from fastlimit.algorithms cimport dispatch, fixed_window, sliding_log
 from fastlimit.algorithms.outcome cimport Limit, Report, State
-from .atomics cimport add, load_acquire, load_acquire_u32, load_relaxed_u32, store_relaxed_u32
+from .atomics cimport add, load_acquire_u32, load_relaxed_u32, store_relaxed_u32
 from .clock cimport clock_now
 from .hashing cimport Hash
 from .ring cimport Ring, instant_of, log_unit, log_units
 from .scale cimport MAX_UNITS, units_at
 from .slot cimport (
-    BODY_MASK, VERSION_SHIFT, Slot, Word, count_of, is_live_key, is_tentative, is_unused, live_word,
-    read_word, swap, tag_of,
+    BODY_MASK, VERSION_SHIFT, Slot, Word, count_of, is_live_key, is_still, is_tentative, is_unused,
+    live_word, read_whole, read_word, swap, tag_of,
 )
 from .table cimport (
     CLAIM_ROUNDS, FULL_ALLOW, FULL_SHARE, OVERFLOW_SLOTS, VERSIONS, WINDOW, Found, Table, bind_ring, find,
@@ -125,7 +125,7 @@ cdef inline Result evaluate(
     trace.after = state
     if attempted == dispatch.ALLOWED:
         return DONE
-    return REFUSED if attempted == dispatch.DENIED and load_acquire(&slot.hi) == word.hi else LOST
+    return REFUSED if attempted == dispatch.DENIED and is_still(slot, word) else LOST
 
 
 cdef inline Slot *look_up(Table *table, const Hash *key, Slot **hint, Word *word) noexcept nogil:
@@ -251,7 +251,7 @@ cdef inline Result operate_on(
             if apply_to(table, trace, operation) and operation != PEEK:
                 if log_and_commit(slot, word, trace, key.tag):
                     return DONE
-            elif load_acquire(&slot.hi) == word.hi:
+            elif is_still(slot, word):
                 return DONE if trace.allowed else REFUSED
         word[0] = read_word(slot)
         if not is_live_key(slot, word, key):
@@ -262,13 +262,18 @@ cdef inline Result operate_on(
 cdef inline void begin_unseen(
     Table *table, const Hash *key, Trace *trace, uint64_t cost, int64_t now
 ) noexcept nogil:
-    """Start from fresh, or from the debt of the overflow bucket that the key may have been charged to."""
+    """Start from fresh, or from the debt of the overflow bucket that the key may have been charged to.
+
+    Its word is read before the limit in force: nothing is converted back to a limit that is not any more.
+    """
     cdef Word word
+    cdef bint shares = table.header.when_full == FULL_SHARE
+    if shares:
+        word = read_whole(overflow_of(table, key))
     begin(table, trace, cost, now)
     bind_ring(table, overflow_of(table, key), &trace.ring)
     trace.before = State(0, 0)
-    if table.header.when_full == FULL_SHARE:
-        word = read_word(overflow_of(table, key))
+    if shares:
         trace.before = current_state(table, &word, trace.limit, now)
         if dispatch.is_fresh(&trace.before, trace.now, trace.limit):
             trace.before = State(0, 0)
@@ -361,11 +366,8 @@ cdef inline Result operate_full(
     return REFUSED
 
 
-cdef inline Result operate_unowned(
-    Table *table, const Hash *key, uint64_t cost, int64_t now, Trace *trace
-) noexcept nogil:
+cdef inline Result give_to_unseen(Table *table, Trace *trace) noexcept nogil:
     """A refund or reset of a key that has no slot: it is fresh already, or shares an overflow bucket."""
-    begin_unseen(table, key, trace, cost, now)
     if trace.before.body != 0 or trace.before.count != 0:
         add(&table.header.lost_on_full, 1)
     trace.after = trace.before
@@ -376,33 +378,35 @@ cdef inline Result operate_unowned(
 cdef inline Result operate_unseen(
     Table *table, const Hash *key, Operation operation, uint64_t cost, int64_t now, Trace *trace
 ) noexcept nogil:
-    """The key was not found: look closely, and claim a slot if the operation charges anything."""
+    """The key was not found: look closely, and claim a slot if the operation charges anything.
+
+    The limit is read before the search: a limit from after it may never have been in force without the key.
+    """
     cdef Found found
     cdef Result result
     cdef int _attempt
     for _attempt in range(CLAIM_ROUNDS):
+        begin_unseen(table, key, trace, cost, now)
         found = scan(table, key, now, is_free)
         if found.live != NULL:
             result = operate_on(table, key, found.live, &found.live_word, operation, cost, now, trace)
             if result != LOST:
                 return result
         elif operation == REFUND or operation == RESET:
-            return operate_unowned(table, key, cost, now, trace)
+            return give_to_unseen(table, trace)
         elif found.claim == NULL and found.free == NULL:
             break
-        else:
-            begin_unseen(table, key, trace, cost, now)
-            if not apply_to(table, trace, operation):
-                return REFUSED
-            if operation == PEEK:
-                return DONE
-            if found.claim != NULL or take(table, key, found.free, &found.free_word):
-                if found.claim == NULL:
-                    found.claim = found.free
-                    found.claim_word = found.free_word
-                result = confirm(table, key, found.claim, &found.claim_word, operation, cost, trace)
-                if result != LOST:
-                    return result
+        elif not apply_to(table, trace, operation):
+            return REFUSED
+        elif operation == PEEK:
+            return DONE
+        elif found.claim != NULL or take(table, key, found.free, &found.free_word):
+            if found.claim == NULL:
+                found.claim = found.free
+                found.claim_word = found.free_word
+            result = confirm(table, key, found.claim, &found.claim_word, operation, cost, trace)
+            if result != LOST:
+                return result
         now = clock_now(table.clock)
     return operate_full(table, key, operation, cost, now, trace)
 

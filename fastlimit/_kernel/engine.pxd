@@ -63,9 +63,14 @@ cdef inline void close_engine(Engine *engine) noexcept nogil:
 
 
 cdef inline void change_limit(Engine *engine, int i, const Limit *limit) noexcept nogil:
-    """Put another limit in force, as the next of the versions, and bring every slot to it."""
+    """Put another limit in force, as the next of the versions, and bring every slot to it.
+
+    First to the one before, since an update may have died in its sweep: whoever is still in the version that
+    is written anew would be misread.
+    """
     cdef Header *header = engine.tables[i].header
     cdef int next_version = (header.version + 1) % VERSIONS
+    sweep(&engine.tables[i])
     header.limits[next_version] = limit[0]
     publish_u32(&header.version, next_version)
     sweep(&engine.tables[i])

@@ -104,6 +104,19 @@ cdef inline Word read_word(Slot *slot) noexcept nogil:
     return word
 
 
+cdef inline bint is_still(Slot *slot, const Word *word) noexcept nogil:
+    """Whether a word that was read is one that the slot held, and holds after what was read since."""
+    return load_acquire(&slot.hi) == word.hi and load_acquire(&slot.lo) == word.lo
+
+
+cdef inline Word read_whole(Slot *slot) noexcept nogil:
+    """Both halves, as one word; for a slot that is used without being swapped."""
+    cdef Word word = read_word(slot)
+    while not is_still(slot, &word):
+        word = read_word(slot)
+    return word
+
+
 cdef inline bint swap(Slot *slot, const Word *old, const Word *new) noexcept nogil:
     return cas_word(&slot.lo, old.lo, old.hi, new.lo, new.hi)
 

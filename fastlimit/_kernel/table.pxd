@@ -23,8 +23,8 @@ from .clock cimport Clock
 from .hashing cimport Hash, high_product
 from .ring cimport Entry, Ring
 from .slot cimport (
-    GEN_MASK, Slot, Word, claimed_ext, claimed_gen, count_of, is_live_key, is_tentative, is_unused, newer_gen,
-    read_word, swap, tag_of, tentative_word,
+    GEN_MASK, Slot, Word, claimed_ext, claimed_gen, count_of, is_live_key, is_still, is_tentative, is_unused,
+    newer_gen, read_word, swap, tag_of, tentative_word,
 )
 
 cdef enum:
@@ -156,9 +156,12 @@ cdef inline Found scan(Table *table, const Hash *key, int64_t now, IsFree is_fre
             if found.free == NULL:
                 found.free = slot
                 found.free_word = word
-        elif (found.free == NULL or is_tentative(&found.free_word)) and is_free(table, &word, now):
-            found.free = slot
-            found.free_word = word
+        elif found.free == NULL or is_tentative(&found.free_word):
+            if is_free(table, &word, now):
+                found.free = slot
+                found.free_word = word
+            elif not is_still(slot, &word):
+                continue  # perhaps torn: the window is not full because of it
         slot += 1
     return found
 

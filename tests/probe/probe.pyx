@@ -61,6 +61,7 @@ cdef extern from "stage.h" nogil:
         const char *home
         const char *from_ "from"
         const char *to
+        const char *last
         long looks
         long reach
         long strays
@@ -476,6 +477,7 @@ def looks(Limiter limiter not None, key, what):
     seen.home = <const char *> tables.home_of(table, &hash)
     seen.from_, seen.to = <const char *> table.slots, <const char *> (table.slots + table.slot_count)
     seen.looks = seen.reach = seen.strays = 0
+    seen.last = NULL
     caller.mode = COUNT
     if what == "look-up":
         tables.find(table, &hash, &word)

@@ -77,9 +77,11 @@ static int probe_direct(void) {
     return 1;
 }
 
-/* Slots that a call looks at: each look begins with a load of the second half of a word. */
+/* Slots that a call looks at: each look begins with a load of the second half of a word. To read a slot once
+   more before the next one is not another look. */
 static struct {
     const char *home, *from, *to;     /* the table's slots, and one key's first one */
+    const char *last;
     long looks, reach, strays;        /* reach: slots from home on; strays: looks in front of it */
 } probe_looks;
 
@@ -87,6 +89,8 @@ static void probe_count_look(const char *at) {
     enum { SLOT = 32, SECOND_HALF = 8 };
     long reach = (at - probe_looks.home) / SLOT + 1;
     if (at < probe_looks.from || at >= probe_looks.to || (at - probe_looks.from) % SLOT != SECOND_HALF) return;
+    if (at == probe_looks.last) return;
+    probe_looks.last = at;
     probe_looks.looks++;
     probe_looks.strays += at < probe_looks.home;
     if (reach > probe_looks.reach) probe_looks.reach = reach;
