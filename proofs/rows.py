@@ -33,6 +33,16 @@ PROOFS = [
         "clocks may step, jump, stop and be preempted: the model's answers, no budget, never back",
         tests("clocks"),
     ),
+    Proof(
+        "linearizable",
+        "histories of threads without the GIL: one order of their operations explains each",
+        tests("linearizable"),
+    ),
+    Proof(
+        "schedules",
+        "the compiled kernel under every order of turns, and under drawn ones with deaths",
+        tests("schedules"),
+    ),
     Proof("stress", "threads on one key and on many: no grant too many, none lost", tests("stress")),
     Proof(
         "lifecycle", "forks, signals, exits: each defined, none hangs or loses a count", tests("lifecycle")

@@ -211,7 +211,7 @@ def inheriting(probe: ModuleType) -> Played:
 
 @pytest.mark.proof
 def test_two_who_inherit_a_log_add_nothing_to_it(probe: ModuleType) -> None:
-    """Nor is one charged to the overflow bucket: a slot that is just being claimed does not count as owing."""
+    """Nor is one charged to the overflow bucket: a slot that is being claimed does not count as owing."""
     assert {(2, 0, 1)} == set(inheriting(probe).outcomes)
 
 
