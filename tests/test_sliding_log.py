@@ -232,6 +232,26 @@ def logged_inside(table: Table) -> int:
     )
 
 
+def test_a_late_writer_overwrites_no_unit_of_after_two_resets(probe: ModuleType) -> None:
+    """Each moves the count on by two rings; a writer from before must not take what is there for its past.
+
+    Outcome of a charge of 1 that dies beside two resets and a charge of 2: the count, the units in the log.
+    """
+    table = Table(probe, SlidingLog("3/s"))
+    table.limiter.acquire("k")
+    others = [probe.operate("reset", table.limiter, "k") for _ in range(2)]
+    others.append(probe.charge((table.limiter, "k", 2)))
+    played = play(
+        [[probe.charge((table.limiter, "k", 1))], others],
+        [table],
+        lambda: (table[0].admitted - 4 * 16, logged_inside(table)),
+        preemptions=1,
+        deaths=1,
+    )
+    lived_after, died, before = (4, 3), (3, 2), (4, 2)
+    assert {lived_after, died, before} == {outcome for outcome in played.outcomes if outcome[0] > 2}
+
+
 def refunded_amid(probe: ModuleType, refund: str) -> Played:
     """Two units are given back and charged again by callers that read the clock long ago, while one begins
     that finds the oldest two of three gone. Outcome: units in the window.

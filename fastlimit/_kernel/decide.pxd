@@ -103,8 +103,9 @@ cdef inline bint commit(Slot *slot, const Word *word, const Trace *trace, uint32
 
 cdef inline bint log_and_commit(Slot *slot, const Word *word, Trace *trace, uint32_t tag) noexcept nogil:
     """The entries of a log come first, as intents; the swap of the word is what grants them."""
-    if trace.limit.algorithm == dispatch.SLIDING_LOG and not log_units(&trace.ring, &trace.after.body):
-        return False
+    if trace.limit.algorithm == dispatch.SLIDING_LOG:
+        if not log_units(&trace.ring, &trace.after.body, slot, word):
+            return False
     return commit(slot, word, trace, tag)
 
 
@@ -296,7 +297,7 @@ cdef inline bint inherit_log(Table *table, Slot *slot, const Word *claim, Trace 
         time = instant_of(&trace.ring, trace.before.count - units + i)
         if time == 0:
             time = 1
-        if not log_unit(&ring, count_of(claim) + i, &time):
+        if not log_unit(&ring, count_of(claim) + i, &time, slot, claim):
             return False
     trace.ring = ring
     trace.before.count = count_of(claim) + units

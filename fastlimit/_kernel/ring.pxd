@@ -16,7 +16,7 @@ overwritten only when it is out of the window, and what lies in the way of a lat
 from libc.stdint cimport uint32_t, uint64_t
 
 from .atomics cimport cas_word, load_acquire
-from .slot cimport GEN_MASK
+from .slot cimport GEN_MASK, Slot, Word, is_still
 
 cdef extern from * nogil:
     """
@@ -74,22 +74,28 @@ cdef inline uint64_t instant_of(const Ring *ring, uint32_t seq) noexcept nogil:
     return seen.time if seen.label == label_of(ring.gen, seq) else 0
 
 
-cdef inline bint log_unit(Ring *ring, uint32_t seq, uint64_t *time) noexcept nogil:
-    """Write an intent; `time` becomes a later one that is there already. False: too late, or overtaken."""
+cdef inline bint log_unit(
+    Ring *ring, uint32_t seq, uint64_t *time, Slot *slot, const Word *word
+) noexcept nogil:
+    """Write an intent; `time` becomes a later one that is there already. False: too late, or overtaken.
+
+    Resets may have taken the count too far for `is_newer`. So nothing is overwritten but what was there while
+    the slot still held the word from which the writer began.
+    """
     cdef Entry *entry = entry_of(ring, seq)
     cdef Entry seen = read_entry(entry)
     cdef uint64_t label = label_of(ring.gen, seq)
     if seen.label == label and seen.time >= time[0]:
         time[0] = seen.time
         return True
-    if seen.label != label and is_newer(&seen, ring, seq):
+    if seen.label != label and (is_newer(&seen, ring, seq) or not is_still(slot, word)):
         return False
     return cas_word(&entry.time, seen.time, seen.label, time[0], label)
 
 
-cdef inline bint log_units(Ring *ring, uint64_t *time) noexcept nogil:
+cdef inline bint log_units(Ring *ring, uint64_t *time, Slot *slot, const Word *word) noexcept nogil:
     cdef uint32_t i
     for i in range(ring.units):
-        if not log_unit(ring, ring.first + i, time):
+        if not log_unit(ring, ring.first + i, time, slot, word):
             return False
     return True

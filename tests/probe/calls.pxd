@@ -92,7 +92,9 @@ cdef inline bint load_then_store(Charge *one, int64_t now) noexcept nogil:
         one.trace.before = state_of(&word)
         if not apply_to(one.table, &one.trace, CHARGE):
             return False
-        logged = one.table.entries == NULL or log_units(&one.trace.ring, &one.trace.after.body)
+        logged = one.table.entries == NULL or log_units(
+            &one.trace.ring, &one.trace.after.body, slot, &word
+        )
     if not logged:
         return decide(one.table, one.key, NULL, one.cost, now, &one.trace) == DONE
     next = live_word(one.trace.version, one.trace.after.body, one.key.tag, one.trace.after.count)
