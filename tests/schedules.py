@@ -24,6 +24,7 @@ from kernel_probe import SECOND, START_S, VERSIONS, WINDOW, Table
 from linearizability import Event, search, written
 from scale import SEED
 from sequential import Bucket, Sequential, WhenFull, World
+from sequential_log import sequential
 
 from fastlimit import FixedWindow, LeakyBucket, SlidingLog, SlidingWindow, TokenBucket
 from fastlimit.limits import Limit
@@ -144,7 +145,7 @@ class Program:
             for i in range(free):
                 limiter.reset(f"filler {i}")
         buckets: list[Bucket | None] = [None] * (len(self.keys) + len(self.shared))
-        specification = Sequential(
+        specification = sequential(
             self.limits,
             World(self.start_ns, 0, ()),
             base_ns=self.start_ns,
@@ -155,7 +156,7 @@ class Program:
         self.scarce, self.filled = free < len(self.keys), free < WINDOW
         if free and rng.random() < 0.5:
             limiter.acquire(self.keys[0], 2)
-            buckets[0] = specification.outcome("charge", 2, None, 0, self.start_ns).bucket
+            buckets[0] = specification.charged(2)
         specification.start = World(self.start_ns, 0, tuple(buckets))
         return specification
 

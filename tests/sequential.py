@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 
 from linearizability import Event
 
-from fastlimit.limits import Algorithm, Limit
+from fastlimit.limits import Limit
 from fastlimit.reference import PAST_NS, Table
 
 WhenFull = Literal["share", "deny", "allow"]
@@ -73,7 +73,6 @@ class Sequential:
             table.base_ns = base_ns - PAST_NS
         self.algorithm = self.tables[0].algorithm
         self.nothing = self.algorithm.fresh()
-        self.logs = self.tables[0].parameters.algorithm == Algorithm.SLIDING_LOG
         self.outcome = cache(self._outcome)
         self.is_fresh = cache(self._is_fresh)
 
@@ -139,20 +138,29 @@ class Sequential:
         for clock, version in product(clocks, dict.fromkeys(sight.version for sight in seen)):
             if bucket is not None and version < bucket.version:
                 continue
-            allowed, remaining, left = self.outcome(event.kind, event.cost, bucket, version, clock)
-            if event.optional or self.is_told(event, allowed, remaining):
-                writes = allowed and into is not None and event.kind != "peek"
+            for left in self.results(event, bucket, version, clock, max(clocks)):
+                writes = left is not None and into is not None and event.kind not in ("peek", "look")
                 yield self.put(world, into, left) if writes else world
-                for later in clocks if writes and self.logs else ():
-                    if later > clock:
-                        left = self.outcome(event.kind, event.cost, bucket, version, later).bucket
-                        yield self.put(world, into, left)
 
-    def is_told(self, event: Event, allowed: bool, remaining: int | None) -> bool:
-        return allowed == event.allowed and (self.logs or remaining == event.remaining)
+    def results(
+        self, event: Event, bucket: Bucket | None, version: int, clock: int, latest: int
+    ) -> Iterator[Bucket | None]:
+        """What an event may make of a bucket if it is told what it was; None: it was refused.
 
-    def put(self, world: World, number: int | None, bucket: Bucket) -> World:
+        `latest` is the last clock that it may have seen; only a log has a use for that.
+        """
+        allowed, remaining, left = self.outcome(event.kind, event.cost, bucket, version, clock)
+        if event.optional or (allowed, remaining) == (event.allowed, event.remaining):
+            yield left if allowed else None
+
+    def charged(self, cost: int) -> Bucket | None:
+        """A bucket that was charged before the start."""
+        clock, event = self.start.clock, Event("charge", 0, 0, cost=cost, optional=True)
+        return next(self.results(event, None, 0, clock, clock))
+
+    def put(self, world: World, number: int | None, bucket: Bucket | None) -> World:
         assert number is not None
+        assert bucket is not None
         return world._replace(
             buckets=(*world.buckets[:number], self.tidy(bucket), *world.buckets[number + 1 :])
         )

@@ -21,6 +21,7 @@ from kernel_probe import SECOND, START_S, Table
 from linearizability import Event, linearizable, overlaps, search, written
 from scale import SEED, by_mode
 from sequential import Bucket, Sequential, World
+from sequential_log import sequential
 
 from fastlimit import FixedWindow, LeakyBucket, SlidingLog, SlidingWindow, TokenBucket
 from fastlimit.limits import Limit
@@ -122,10 +123,10 @@ def histories(
         table = Table(probe, limit)
         table.limiter.peek("first use")
         buckets: list[Bucket | None] = [None, None]
-        specification = Sequential([limit], World(START_NS, 0, (None, None)), base_ns=START_NS, steps=STEPS)
+        specification = sequential([limit], World(START_NS, 0, (None, None)), base_ns=START_NS, steps=STEPS)
         if rng.random() < 0.5:
             table.limiter.acquire(KEYS[0], 2)
-            buckets[0] = specification.outcome("charge", 2, None, 0, START_NS).bucket
+            buckets[0] = specification.charged(2)
         specification.start = World(START_NS, 0, tuple(buckets))
         operations = drawn(rng, clock)
         calls = [[make(table, operation).record() for operation in client] for client in operations]

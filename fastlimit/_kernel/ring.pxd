@@ -79,8 +79,9 @@ cdef inline bint log_unit(
 ) noexcept nogil:
     """Write an intent; `time` becomes a later one that is there already. False: too late, or overtaken.
 
-    Resets may have taken the count too far for `is_newer`. So nothing is overwritten but what was there while
-    the slot still held the word from which the writer began.
+    Nothing is overwritten but what was there while the slot still held the word from which the writer began.
+    Else resets may have taken the count too far for `is_newer`, or the unit may be another's, granted before
+    this writer read its clock, and would count from that reading on.
     """
     cdef Entry *entry = entry_of(ring, seq)
     cdef Entry seen = read_entry(entry)
@@ -88,7 +89,7 @@ cdef inline bint log_unit(
     if seen.label == label and seen.time >= time[0]:
         time[0] = seen.time
         return True
-    if seen.label != label and (is_newer(&seen, ring, seq) or not is_still(slot, word)):
+    if (seen.label != label and is_newer(&seen, ring, seq)) or not is_still(slot, word):
         return False
     return cas_word(&entry.time, seen.time, seen.label, time[0], label)
 
