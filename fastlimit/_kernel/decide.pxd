@@ -20,7 +20,7 @@ from .ring cimport Ring, instant_of, log_unit, log_units
 from .scale cimport MAX_UNITS, units_at
 from .slot cimport (
     BODY_MASK, VERSION_SHIFT, Slot, Word, count_of, is_live_key, is_still, is_tentative, is_unused,
-    live_word, read_whole, read_word, swap, tag_of,
+    live_word, load_hint, read_whole, read_word, store_hint, swap, tag_of,
 )
 from .table cimport (
     CLAIM_ROUNDS, FULL_ALLOW, FULL_SHARE, OVERFLOW_SLOTS, VERSIONS, WINDOW, Found, Table, bind_ring, find,
@@ -134,13 +134,13 @@ cdef inline Slot *look_up(Table *table, const Hash *key, Slot **hint, Word *word
     cdef Slot *slot
     if hint == NULL:
         return find(table, key, word)
-    slot = hint[0]
+    slot = load_hint(hint)
     if slot != NULL:
         word[0] = read_word(slot)
         if is_live_key(slot, word, key):
             return slot
     slot = find(table, key, word)
-    hint[0] = slot
+    store_hint(hint, slot)
     return slot
 
 

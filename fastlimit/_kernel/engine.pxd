@@ -13,7 +13,7 @@ from .decide cimport Operation, Trace, admit, count_keys, decide, operate, sweep
 from .hashing cimport SECRET_WORDS, Hash
 from .pages cimport map_pages, unmap_pages
 from .sketch cimport Sketch
-from .slot cimport Slot
+from .slot cimport Slot, load_hint, store_hint
 from .table cimport VERSIONS, Header, Table, prefetch_home
 from .together cimport Charge, charge_all
 
@@ -86,7 +86,7 @@ cdef inline void prepare(
         charges[i].table = &engine.tables[i]
         charges[i].key = key
         charges[i].cost = cost
-        charges[i].slot = hints[i] if hints != NULL else NULL
+        charges[i].slot = load_hint(&hints[i]) if hints != NULL else NULL
 
 
 cdef inline bint charge_prepared(Engine *engine, Slot **hints, int64_t *now, Charge *charges) noexcept nogil:
@@ -96,7 +96,7 @@ cdef inline bint charge_prepared(Engine *engine, Slot **hints, int64_t *now, Cha
     for i in range(engine.limit_count):
         now[0] = max(now[0], charges[i].trace.now_ns)
         if hints != NULL:
-            hints[i] = charges[i].slot
+            store_hint(&hints[i], charges[i].slot)
     return allowed
 
 

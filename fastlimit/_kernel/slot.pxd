@@ -51,6 +51,10 @@ cdef extern from * nogil:
         uint32_t reported
         uint32_t denied
 
+    # Where a handle last found its key's slot. Threads share handles; what is read there is looked at again.
+    Slot *load_hint "fl_load_relaxed"(Slot **hint) noexcept
+    void store_hint "fl_store_relaxed"(Slot **hint, Slot *slot) noexcept
+
 
 cdef inline uint32_t tag_of(const Word *word) noexcept nogil:
     return <uint32_t> (word.hi >> 32)
