@@ -114,12 +114,12 @@ cdef inline bint log_and_commit(Slot *slot, const Word *word, Trace *trace, uint
 cdef inline Result evaluate(
     Table *table, Slot *slot, const Word *word, uint64_t cost, int64_t now, Trace *trace
 ) noexcept nogil:
-    """What charging would do, without doing it. LOST: not the common case, or a refusal out of date."""
+    """What charging would do, without doing it; not of a log. LOST: not the common case, or out of date."""
     cdef State state = state_of(word)
     cdef dispatch.Attempt attempted
     begin(table, trace, cost, now)
     trace.before = state
-    if word.lo >> VERSION_SHIFT != trace.version or trace.limit.algorithm == dispatch.SLIDING_LOG:
+    if word.lo >> VERSION_SHIFT != trace.version:
         return LOST
     attempted = dispatch.attempt(&state, trace.now, cost, trace.limit)
     trace.allowed = attempted == dispatch.ALLOWED

@@ -39,7 +39,9 @@ cdef inline bint evaluate_all(Charge *charges, int count, int64_t now) noexcept 
     for i in range(count):
         charge = &charges[i]
         result = LOST
-        if charge.cost > 0 and look_up(charge.table, charge.key, &charge.slot, &charge.word) != NULL:
+        if charge.cost == 0 or charge.table.entries != NULL:
+            pass
+        elif look_up(charge.table, charge.key, &charge.slot, &charge.word) != NULL:
             result = evaluate(charge.table, charge.slot, &charge.word, charge.cost, now, &charge.trace)
         if result == LOST:
             charge.slot = NULL
