@@ -6,7 +6,7 @@ from typing import Literal, NoReturn, Self, final
 
 from typing_extensions import disjoint_base
 
-from .limiter import Key, Plan, Stats
+from .limiter import Change, Key, Plan, Stats
 from .limits import Limit, Parameters
 
 class FastlimitError(Exception): ...
@@ -97,7 +97,7 @@ class Bucket:
 def acquire_all(triples: Iterable[tuple[Limiter, Key, int]]) -> Decision: ...
 def log_bytes_for(parameters: Parameters, max_keys: int) -> int: ...
 def install(
-    plan: Callable[..., Plan], change: Callable[..., Plan], stats: Callable[..., Stats], lock: Lock
+    plan: Callable[..., Plan], change: Callable[..., Change], stats: Callable[..., Stats], lock: Lock
 ) -> None: ...
 def restore_decision(
     allowed: bool, limit: int, remaining: int, retry_ns: int, reset_ns: int, delay_ns: int, name: str

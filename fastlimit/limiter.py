@@ -51,8 +51,16 @@ class Stats(NamedTuple):
     log_bytes: int
 
 
+class Change(NamedTuple):
+    """Checked arguments of an update, as the compiled class wants them."""
+
+    limits: tuple[Limit, ...]
+    parameters: tuple[Parameters, ...]
+    names: tuple[str, ...]
+
+
 class Plan(NamedTuple):
-    """Checked arguments of a limiter, as the compiled class wants them."""
+    """Checked arguments of a limiter; as of an update, and what does not change."""
 
     limits: tuple[Limit, ...]
     parameters: tuple[Parameters, ...]
@@ -122,7 +130,7 @@ def change(
     name: str | None,
     replaced: tuple[Limit, ...],
     rooms: Sequence[int],
-) -> Plan:
+) -> Change:
     """Check what `update` is to change a limiter to; `rooms`: units that each log has room for."""
     limits = limits_from(limit)
     parameters = tuple(one.parameters() for one in limits)
@@ -130,7 +138,7 @@ def change(
     for old, new, room in zip(replaced, parameters, rooms, strict=True):
         if new.algorithm == Algorithm.SLIDING_LOG:
             check_same_log(old, new, room)
-    return Plan(limits, parameters, limit_names(name, limits), 0, 0)
+    return Change(limits, parameters, limit_names(name, limits))
 
 
 def check_same_log(old: Limit, new: Parameters, room: int) -> None:
