@@ -15,6 +15,9 @@ class Configuration(NamedTuple):
     quick: bool = True
 
 
+SLOT, LOG = "slot.pml", "log.pml"
+
+
 def callers(*each: str) -> str:
     return "; ".join(f"run {one}" for one in each)
 
@@ -31,16 +34,11 @@ LOGGED = {"LIVE1": "", "TMAX": "3"}
 DEEP = {"LIMIT": "1", "HELD": "held(1); held(1);"}
 
 
-def slot(name: str, processes: str, *defines: dict[str, str], quick: bool = True) -> Configuration:
-    return Configuration(name, "slot.pml", merged(*defines, {"PROCESSES": processes}), quick=quick)
-
-
-def log(name: str, calls: str, *defines: dict[str, str], quick: bool = True) -> Configuration:
-    return Configuration(name, "log.pml", merged(*defines, {"CALLERS": f"{calls};"}), quick=quick)
-
-
-def merged(*defines: dict[str, str]) -> dict[str, str]:
-    return {name: value for each in defines for name, value in each.items()}
+def holds(
+    model: str, name: str, processes: str, *defines: dict[str, str], quick: bool = True
+) -> Configuration:
+    merged = {name: value for each in defines for name, value in each.items()}
+    return Configuration(name, model, {**merged, "PROCESSES": processes}, quick=quick)
 
 
 def without(rule: str, of: Configuration, value: str = "", *, quick: bool = True) -> Configuration:
@@ -49,51 +47,62 @@ def without(rule: str, of: Configuration, value: str = "", *, quick: bool = True
     return Configuration(f"{of.name}, {rule} {value}".strip(), of.model, defines, True, quick)
 
 
-BASE = slot("two callers of a key, one of another", TWO_OF_A_KEY, {"TICKS": "2"}, quick=False)
-TWICE = slot("two keys, two calls each", TWICE_EACH, {"TICKS": "1"})
-RECLAIM = slot(
-    "a slot in front comes free", callers("Caller(1,1)", "Caller(1,1)", "Caller(3,1)"), RECLAIMED, quick=False
+BASE = holds(SLOT, "two callers of a key, one of another", TWO_OF_A_KEY, {"TICKS": "2"}, quick=False)
+TWICE = holds(SLOT, "two keys, two calls each", TWICE_EACH, {"TICKS": "1"})
+RECLAIM = holds(
+    SLOT,
+    "a slot in front comes free",
+    callers("Caller(1,1)", "Caller(1,1)", "Caller(3,1)"),
+    RECLAIMED,
+    quick=False,
 )
-TAKEN = slot(
+TAKEN = holds(
+    SLOT,
     "two keys, reported once",
     callers("Caller(1,2)", "Caller(2,2)", "Synchronizer(1,0)"),
     SYNCHRONIZED,
     {"TICKS": "1"},
 )
-REFUNDED = slot("refund", callers("Caller(1,1)", "Caller(2,1)", "Refund(1)"), ONE_SLOT)
-RESET = slot("reset", callers("Caller(1,1)", "Caller(2,2)", "Reset(1)"), ONE_SLOT)
-UPDATED = slot(
+REFUNDED = holds(SLOT, "refund", callers("Caller(1,1)", "Caller(2,1)", "Refund(1)"), ONE_SLOT)
+RESET = holds(SLOT, "reset", callers("Caller(1,1)", "Caller(2,2)", "Reset(1)"), ONE_SLOT)
+UPDATED = holds(
+    SLOT,
     "limit changed twice",
     callers("Caller(1,1)", "Update(3)", "Update(4)"),
     VERSIONED,
     {"SETUP": "intervals[0] = 2"},
 )
-LEASE = slot("lease", callers("Caller(1,2)", "Caller(1,1)", "Lessor(1, 2)"), LEASED)
-NAMED = slot(
+LEASE = holds(SLOT, "lease", callers("Caller(1,2)", "Caller(1,1)", "Lessor(1, 2)"), LEASED)
+NAMED = holds(
+    SLOT,
     "names in planes",
     callers("Caller(1,1)", "Caller(1,1)", "Caller(2,1)", "Synchronizer(1,0)"),
     PLANES,
     quick=False,
 )
-CHARGED = log(
+CHARGED = holds(
+    LOG,
     "log: charges of 1, 1 and 2",
     callers("Caller(1,CHARGE,1)", "Caller(1,CHARGE,1)", "Caller(1,CHARGE,2)"),
     {"LIVE1": ""},
 )
-GIVEN_BACK = log(
+GIVEN_BACK = holds(
+    LOG,
     "log: refund and charge of all, charge of one",
     callers("Caller(1,REFUND,2)", "Caller(1,CHARGE,2)", "Caller(1,CHARGE,1)"),
     LOGGED,
     {"HELD": "held(1); held(2);"},
 )
-IN_DEBT = log(
+IN_DEBT = holds(
+    LOG,
     "log: refund of a debt, three charges",
     callers("Caller(1,REFUND,2)", "Caller(1,CHARGE,1)", "Caller(1,CHARGE,1)", "Caller(1,CHARGE,1)"),
     LOGGED,
     DEEP,
     quick=False,
 )
-BOTTOM = log(
+BOTTOM = holds(
+    LOG,
     "log: refund, debit, reset, charge",
     callers("Caller(1,REFUND,2)", "Caller(1,DEBIT,2)", "Caller(1,RESET,0)", "Caller(1,CHARGE,1)"),
     LOGGED,
@@ -102,7 +111,8 @@ BOTTOM = log(
 )
 
 CONFIGURATIONS = [
-    slot(
+    holds(
+        SLOT,
         "two callers of a key, one of another, a death",
         TWO_OF_A_KEY,
         {"TICKS": "1", "CRASHES": "1"},
@@ -120,7 +130,8 @@ CONFIGURATIONS = [
     without("CLOCK_BEFORE_SCAN", RECLAIM, quick=False),
     TAKEN,
     without("RECLAIM_UNSYNCED", TAKEN),
-    slot(
+    holds(
+        SLOT,
         "two keys, reported and absorbed, a death",
         callers("Caller(1,2)", "Caller(2,2)", "Synchronizer(2,1)"),
         SYNCHRONIZED,
@@ -143,6 +154,6 @@ CONFIGURATIONS = [
     GIVEN_BACK,
     without("BUMP", GIVEN_BACK, "0"),
     IN_DEBT,
-    Configuration(f"{IN_DEBT.name}, R 2", "log.pml", {**IN_DEBT.defines, "R": "2", "NOSTUCK": "1"}, True),
+    Configuration(f"{IN_DEBT.name}, R 2", LOG, {**IN_DEBT.defines, "R": "2", "NOSTUCK": "1"}, True),
     BOTTOM,
 ]

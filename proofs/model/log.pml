@@ -4,7 +4,7 @@
    the live word is the log's latest event, count the sequence of its next unit. A refund of all units leaves
    the word as a partial one does here; the engine moves the count on as well, as a reset does.
 
-   A configuration defines CALLERS and what else it wants to differ, then includes this file. */
+   A configuration defines PROCESSES and what else it wants to differ, then includes this file. */
 
 #ifndef LIMIT
 #define LIMIT 2
@@ -188,5 +188,5 @@ init { atomic {
 #ifdef HELD
   HELD
 #endif
-  CALLERS
+  PROCESSES;
   run Clock() } }
