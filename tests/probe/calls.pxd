@@ -76,7 +76,6 @@ cdef extern from * nogil:
     uint64_t ticket "probe_ticket"() noexcept
 
 
-
 cdef inline bint load_then_store(Charge *one, int64_t now) noexcept nogil:
     cdef Word word, next
     cdef Slot *slot
