@@ -19,8 +19,8 @@ from .hashing cimport Hash
 from .ring cimport Ring, instant_of, log_unit, log_units
 from .scale cimport MAX_UNITS, units_at
 from .slot cimport (
-    BODY_MASK, VERSION_SHIFT, Slot, Word, count_of, is_live_key, is_still, is_tentative, is_unused,
-    live_word, load_hint, read_whole, read_word, store_hint, swap, tag_of,
+    BODY_MASK, NOBODY, VERSION_SHIFT, Slot, Word, claimed_ext, count_of, is_live_key, is_still,
+    is_tentative, is_unused, live_word, load_hint, read_whole, read_word, store_hint, swap, tag_of,
 )
 from .table cimport (
     CLAIM_ROUNDS, FULL_ALLOW, FULL_SHARE, OVERFLOW_SLOTS, VERSIONS, WINDOW, Found, Table, bind_ring, find,
@@ -462,7 +462,7 @@ cdef inline void sweep(Table *table) noexcept nogil:
         if is_unused(&word) or (not is_tentative(&word) and version_of(&word) == version):
             slot += 1
         elif is_tentative(&word):
-            slot += kill_claim(slot, &word)
+            slot += claimed_ext(&word) == NOBODY or kill_claim(slot, &word)
         else:
             state = current_state(table, &word, limit, clock_now(table.clock))
             next = live_word(version, state.body, tag_of(&word), state.count)

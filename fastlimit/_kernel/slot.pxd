@@ -23,6 +23,7 @@ from .hashing cimport Hash
 cdef enum:
     VERSION_SHIFT = 60
     GEN_BITS = 28
+    NOBODY = 0  # whose a claim is that was killed
 
 cdef extern from * nogil:
     """
