@@ -186,7 +186,7 @@ def test_some_order_explains_each_history(
 
 @each_clock
 @each_limit
-def test_of_charges_that_load_then_store_most_histories_have_none(
+def test_of_charges_that_load_then_store_many_histories_have_none(
     probe: ModuleType, evidence: Callable[..., None], kind: str, clock: str
 ) -> None:
     """Control."""
@@ -195,7 +195,7 @@ def test_of_charges_that_load_then_store_most_histories_have_none(
         for history in islice(histories(probe, LIMITS[kind], clock, careless), CONTROLS)
     )
     evidence(histories=CONTROLS, flagged=flagged)
-    assert flagged >= 0.5 * CONTROLS
+    assert flagged >= 0.2 * CONTROLS
 
 
 @each_clock
