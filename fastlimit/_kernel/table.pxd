@@ -23,8 +23,8 @@ from .clock cimport Clock
 from .hashing cimport Hash, high_product
 from .ring cimport Entry, Ring
 from .slot cimport (
-    GEN_MASK, NOBODY, Slot, Word, claimed_ext, claimed_gen, count_of, is_live_key, is_still, is_tentative, is_unused,
-    newer_gen, read_word, swap, tag_of, tentative_word,
+    GEN_MASK, NOBODY, Slot, Word, claimed_ext, claimed_gen, count_of, is_live_key, is_still, is_tentative,
+    is_unused, newer_gen, read_word, swap, tag_of, tentative_word,
 )
 
 cdef enum:
@@ -180,7 +180,8 @@ cdef inline bint take(Table *table, const Hash *key, Slot *slot, Word *word) noe
 
 cdef inline bint kill_claim(Slot *slot, const Word *word) noexcept nogil:
     """Make somebody's tentative word nobody's, under a newer generation."""
-    cdef Word nobody = tentative_word(NOBODY, (claimed_gen(word) + 1) & GEN_MASK, tag_of(word), count_of(word))
+    cdef uint32_t gen = (claimed_gen(word) + 1) & GEN_MASK
+    cdef Word nobody = tentative_word(NOBODY, gen, tag_of(word), count_of(word))
     return swap(slot, word, &nobody)
 
 
