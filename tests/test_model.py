@@ -36,6 +36,10 @@ def test_a_search_that_saw_everything() -> None:
     assert Search("", "", 0, 434_301, 122) == read_search(HOLDS)
 
 
+def test_a_search_that_saw_very_much() -> None:
+    assert 108_430_000 == read_search(HOLDS.replace("434301", "1.0843e+08")).states
+
+
 def test_a_search_that_ended_at_an_error() -> None:
     assert Search("assertion violated (true_tat[key]<=t)", "", 1, 478_021, 132) == read_search(FAILS)
 

@@ -41,15 +41,16 @@ class Search(NamedTuple):
 
 
 def number(pattern: str, text: str) -> int:
+    """From 10^8 on, Spin writes numbers as 1.0843e+08."""
     found = re.search(pattern, text)
-    return int(found.group(1)) if found else -1
+    return int(float(found.group(1))) if found else -1
 
 
 def read_search(text: str, seconds: float = 0.0) -> Search:
     """What a verifier printed. A count that is missing is -1, and makes the search incomplete."""
     violation = re.search(r"pan:\d+: (.*?) \(at depth \d+\)", text)
     errors = number(r"errors: (\d+)", text)
-    states = number(r"(\d+) states, stored", text)
+    states = number(r"([\d.e+]+) states, stored", text)
     depth = number(r"depth reached (\d+)", text)
     reasons = [reason for phrase, reason in CUT_SHORT.items() if phrase in text]
     # Said of every search that stopped at an error, too.
