@@ -21,6 +21,7 @@ from ._kernel.slot cimport Slot
 
 cdef class ManualClock:
     cdef Clock cell
+    cdef dict sleepers  # who waits on it, and until when
 
 
 cdef class Decision:
@@ -40,6 +41,9 @@ cdef class Limiter:
     cdef readonly object max_keys
     cdef list names
     cdef ManualClock clock
+    cdef tuple parameters
+    cdef bint smooth      # what is admitted may have a delay
+    cdef dict queues      # of those who wait, by key
     cdef object __weakref__
 
 

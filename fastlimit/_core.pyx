@@ -15,7 +15,7 @@ from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
-from ._kernel.answer cimport Answer
+from ._kernel.answer cimport Answer, answer
 from ._kernel.arguments cimport (
     PySequence_Fast_GET_SIZE, PySequence_Fast_ITEMS, any_cost, batch_of, hash_batch, hash_key, settled_cost,
     shown,
@@ -24,9 +24,9 @@ from ._kernel.atomics cimport load_relaxed, load_relaxed_i64, store_relaxed, sto
 from ._kernel.build cimport build_table, limit_of, log_bytes, ring_length, slots_for
 from ._kernel.clock cimport clock_now, counter_trusted, start_clock, system_clock
 from ._kernel.counters cimport count
-from ._kernel.decide cimport CHARGE, DEBIT, PEEK, REFUND, RESET, Operation
+from ._kernel.decide cimport CHARGE, DEBIT, PEEK, REFUND, RESET, Operation, Trace, operate
 from ._kernel.engine cimport (
-    MAX_LIMITS, Totals, admit_batch, admit_key, change_limit, charge_key, close_engine,
+    MAX_LIMITS, Totals, admit_batch, admit_key, attempt_key, change_limit, charge_key, close_engine,
     combine_all, open_engine, operate_key, prepare, totals,
 )
 from ._kernel.hashing cimport Hash, is_same_key
@@ -34,6 +34,7 @@ from ._kernel.seconds cimport check_ns, nanoseconds, seconds_rounded_up
 from ._kernel.sketch cimport ENTRIES, key_named, note, note_batch
 from ._kernel.slot cimport Slot
 from ._kernel.together cimport Charge, charge_all
+from .algorithms.dispatch cimport LEAKY_BUCKET
 from .algorithms.outcome cimport Limit
 
 from os import urandom
@@ -68,16 +69,24 @@ include "_values.pxi"
 cdef object make_plan = None
 cdef object make_change = None
 cdef object make_stats = None
+cdef object make_timeout = None
+cdef object make_estimate = None
+cdef object make_wait_async = None
 cdef object update_lock = None
+cdef int64_t forks = -1  # that led to this process
 
 
-def install(plan, change, stats, lock):
+def install(plan, change, stats, timeout, estimate, wait_async, lock):
     """What a Limiter needs that is in Python; `fastlimit.limiter` brings it, and after a fork a new lock."""
-    global make_plan, make_change, make_stats, update_lock
+    global make_plan, make_change, make_stats, make_timeout, make_estimate, make_wait_async, update_lock, forks
     make_plan = plan
     make_change = change
     make_stats = stats
+    make_timeout = timeout
+    make_estimate = estimate
+    make_wait_async = wait_async
     update_lock = lock
+    forks += 1
 
 
 def log_bytes_for(parameters, max_keys):
@@ -104,8 +113,9 @@ cdef class Limiter:
     Raises InvalidLimit for limits that cannot be read or enforced, ValueError and TypeError for other
     arguments, MemoryError if the table cannot be mapped.
 
-    Thread-safety: every method may be called from any thread, and from signal handlers; calls take no lock
-    but `update`. A child process starts with a copy of what its parent knew, and goes its own way.
+    Thread-safety: every method may be called from any thread, and all but `wait` from signal handlers; calls
+    take no lock but `update`. A child process starts with a copy of what its parent knew, in which nobody
+    waits, and goes its own way.
     """
 
     def __cinit__(self):
@@ -137,6 +147,9 @@ cdef class Limiter:
             close_engine(&self.core)  # it may be tried again
             raise
         self.core.most_cost = least_capacity(plan.parameters)
+        self.parameters = plan.parameters
+        self.smooth = any([one.algorithm == LEAKY_BUCKET for one in plan.parameters])
+        self.queues = {}
         self.core.limit_count = len(plan.parameters)
 
     def __dealloc__(self):
@@ -175,11 +188,37 @@ cdef class Limiter:
         open_call(self, key, &hash)
         return operate_at(self, &hash, PEEK, charged_cost(self, cost))
 
+    def wait(self, key, cost=1, timeout=None):
+        """`acquire`, but wait until there is room, and out a leaky bucket's `delay`. Returns a Decision.
+
+        First come, first served: those who wait on a key in this process, here or in `wait_async`, are
+        admitted in the order of their calls. Calls that do not wait may overtake them.
+
+        `timeout` is in seconds, 0 or more, or None for as long as it takes. As soon as it is known that the
+        timeout cannot be met, those ahead included, the Decision is not allowed, and nothing is charged. Time
+        is that of the limiter's clock: on a ManualClock, `advance` and `set` end a wait.
+
+        A cost of 0 is allowed at once. Errors as in `acquire`; TypeError and ValueError for what is no
+        timeout; CostExceedsLimit also if an `update` meanwhile put the cost out of reach; RuntimeError if a
+        task of the event loop that this thread runs waits ahead, which could then never be served. Blocks the
+        thread, but not the interpreter: in a coroutine use `wait_async`. Not for signal handlers.
+        """
+        return wait_in_thread(Bucket(self, key), charged_cost(self, cost), make_timeout(timeout))
+
+    def wait_async(self, key, cost=1, timeout=None):
+        """`wait` for coroutines: `await limiter.wait_async(key)` gives the Decision. For asyncio and uvloop.
+
+        Arguments are checked by the call, the decision is taken when it is awaited. Whoever is cancelled
+        leaves the queue and was not charged, except in a leaky bucket's `delay`: that turn stays taken, since
+        those behind have been told theirs.
+        """
+        return make_wait_async(Bucket(self, key), charged_cost(self, cost), make_timeout(timeout))
+
     def refund(self, key, cost=1):
         """Give `cost` units back, never above fresh; always allowed. Returns a Decision: what is left now."""
         cdef Hash hash
         open_call(self, key, &hash)
-        return operate_at(self, &hash, REFUND, settled_cost(cost))
+        return give_back(self, &hash, REFUND, settled_cost(cost))
 
     def debit(self, key, cost=1):
         """Charge `cost` units after the fact, room or not, at most one further capacity into debt.
@@ -194,7 +233,7 @@ cdef class Limiter:
         """Make `key` fresh again, whatever it owes."""
         cdef Hash hash
         open_call(self, key, &hash)
-        operate_at(self, &hash, RESET, 0)
+        give_back(self, &hash, RESET, 0)
 
     def allow_many(self, keys, costs=None):
         """Decide on a batch, in order, at one clock reading. Returns bytes: 1 for each allowed, 0 for each
@@ -279,8 +318,10 @@ cdef class Limiter:
                 self.names[i] = names[i]
             store_relaxed(&self.core.most_cost, most_cost)
             with cython.critical_section(self):
-                _replaced = self.limits  # kept alive until the lock is free
+                _replaced = self.limits, self.parameters  # kept alive until the lock is free
                 self.limits = limits
+                self.parameters = plan.parameters
+        tell_all(self)
 
     def stats(self):
         """Totals so far, as an immutable Stats; counts the keys by a scan of the table."""
@@ -290,8 +331,7 @@ cdef class Limiter:
             sum = totals(&self.core)
         return make_stats(
             self.name, sum.calls.allowed, sum.calls.denied, sum.keys, self.max_keys, sum.full_events,
-            sum.clamped_debits,
-            sum.lost_on_full, sum.table_bytes, sum.log_bytes,
+            sum.clamped_debits, sum.lost_on_full, sum.table_bytes, sum.log_bytes, waiting_on(self),
         )
 
     def __repr__(self):
@@ -345,6 +385,13 @@ cdef Decision acquire_at(Limiter self, object key, const Hash *hash, Slot **hint
     if not whole.allowed:
         note(self.core.sketch, key, hash)
     return decision_of(&whole, <str> self.names[binding])
+
+
+cdef Decision give_back(Limiter self, const Hash *hash, Operation operation, int64_t cost):
+    """A refund or reset, of which whoever waits is told."""
+    cdef Decision decision = operate_at(self, hash, operation, cost)
+    tell_first(self, hash)
+    return decision
 
 
 cdef Decision operate_at(Limiter self, const Hash *hash, Operation operation, int64_t cost):
@@ -401,13 +448,21 @@ cdef class Bucket:
         """As `Limiter.acquire`."""
         return acquire_at(self.limiter, self.key, &self.hash, self.slots, cost)
 
+    def wait(self, cost=1, timeout=None):
+        """As `Limiter.wait`."""
+        return wait_in_thread(self, charged_cost(self.limiter, cost), make_timeout(timeout))
+
+    def wait_async(self, cost=1, timeout=None):
+        """As `Limiter.wait_async`."""
+        return make_wait_async(self, charged_cost(self.limiter, cost), make_timeout(timeout))
+
     def peek(self, cost=1):
         """As `Limiter.peek`."""
         return operate_at(self.limiter, &self.hash, PEEK, charged_cost(self.limiter, cost))
 
     def refund(self, cost=1):
         """As `Limiter.refund`."""
-        return operate_at(self.limiter, &self.hash, REFUND, settled_cost(cost))
+        return give_back(self.limiter, &self.hash, REFUND, settled_cost(cost))
 
     def debit(self, cost=1):
         """As `Limiter.debit`."""
@@ -415,7 +470,7 @@ cdef class Bucket:
 
     def reset(self):
         """As `Limiter.reset`."""
-        operate_at(self.limiter, &self.hash, RESET, 0)
+        give_back(self.limiter, &self.hash, RESET, 0)
 
     def __repr__(self):
         return f"<Bucket {self.key!r} of {self.limiter!r}>"
@@ -437,102 +492,5 @@ cdef int64_t bucket_now(Bucket bucket) noexcept nogil:
     return clock_now(bucket.limiter.core.clock)
 
 
-# ---- several limiters
-
-cdef struct Member:  # of an acquire_all: one limiter and one key, both kept alive by the caller's triples
-    PyObject *limiter
-    PyObject *key
-    Hash hash
-    int64_t cost
-    int first  # of its charges
-
-
-def acquire_all(triples):
-    """Charge several limiters, or none of them. Returns a Decision, whose `name` says which limit binds.
-
-    `triples` are 1 to 8 tuples (limiter, key, cost); those with the same limiter and key are added up first.
-    All limiters must share one clock (ValueError). A concurrent call may be refused by a charge that is about
-    to be rolled back; nothing is ever admitted in excess. Errors as in `Limiter.acquire`, with the index of
-    the triple, before anything changes.
-    """
-    cdef PyObject *held[MAX_ACQUIRE]
-    cdef object given = batch_of(triples, "triples")
-    cdef Py_ssize_t size = PySequence_Fast_GET_SIZE(given)
-    cdef int i
-    if not 1 <= size <= MAX_ACQUIRE:
-        raise ValueError(
-            f"acquire_all takes from 1 to {MAX_ACQUIRE} triples (limiter, key, cost), not {size}"
-        )
-    for i in range(<int> size):  # a list may be changed before we are done
-        held[i] = PySequence_Fast_ITEMS(given)[i]
-        Py_INCREF(<object> held[i])
-    try:
-        return acquire_held(held, <int> size)
-    finally:
-        for i in range(<int> size):
-            Py_DECREF(<object> held[i])
-
-
-cdef Decision acquire_held(PyObject **triples, int size):
-    cdef Member[MAX_ACQUIRE] members
-    cdef Charge[MAX_ACQUIRE * MAX_LIMITS] charges
-    cdef Answer whole
-    cdef int binding, i = 0, number = 0, member_count = 0
-    members[0].limiter = NULL
-    try:
-        for i in range(size):
-            member_count = add_member(<object> triples[i], members, member_count)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"triples[{i}]: {error}") from None
-    for i in range(member_count):
-        members[i].first = number
-        prepare(
-            &(<Limiter> members[i].limiter).core, &members[i].hash, NULL, members[i].cost, &charges[number]
-        )
-        number += (<Limiter> members[i].limiter).core.limit_count
-    charge_all(charges, number, clock_now((<Limiter> members[0].limiter).core.clock))
-    binding = combine_all(charges, number, CHARGE, &whole)
-    for i in range(member_count):
-        count_member(&members[i], charges, whole.allowed)
-    i = member_count - 1
-    while members[i].first > binding:
-        i -= 1
-    return decision_of(&whole, <str> (<Limiter> members[i].limiter).names[binding - members[i].first])
-
-
-cdef int add_member(object triple, Member *members, int member_count) except -1:
-    """Add a triple to one before it of its limiter and key, or as one more. Returns how many there are."""
-    cdef Limiter limiter
-    cdef Member *member = &members[member_count]
-    cdef int i
-    if not isinstance(triple, tuple) or len(<tuple> triple) != 3:
-        raise TypeError(f"must be a tuple (limiter, key, cost), not {triple!r}")
-    if not isinstance((<tuple> triple)[0], Limiter):
-        raise TypeError(f"must begin with a Limiter, not {type(triple[0]).__name__}")
-    limiter = <Limiter> (<tuple> triple)[0]
-    member.limiter = <PyObject *> limiter
-    member.key = PyTuple_GET_ITEM(triple, 1)
-    open_call(limiter, <object> member.key, &member.hash)
-    member.cost = charged_cost(limiter, (<tuple> triple)[2])
-    if limiter.core.clock != (<Limiter> members[0].limiter).core.clock:
-        raise ValueError("its limiter has another clock than the first one; give both the same clock")
-    for i in range(member_count):
-        if members[i].limiter == member.limiter and is_same_key(&members[i].hash, &member.hash):
-            members[i].cost = charged_cost(limiter, members[i].cost + <object> member.cost)
-            return member_count
-    return member_count + 1
-
-
-cdef int count_member(const Member *member, const Charge *charges, bint admitted) except -1:
-    """An admitted call counts on every limiter, a refused one on those that refused it, a peek on none."""
-    cdef Limiter limiter = <Limiter> member.limiter
-    cdef bint refused = False
-    cdef int i
-    for i in range(member.first, member.first + limiter.core.limit_count):
-        refused = refused or not charges[i].trace.allowed
-    if member.cost and admitted:
-        count(limiter.core.stripes, 1, 0)
-    elif refused:
-        count(limiter.core.stripes, 0, 1)
-        note(limiter.core.sketch, <object> member.key, &member.hash)
-    return 0
+include "_waits.pxi"
+include "_together.pxi"

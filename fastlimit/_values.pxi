@@ -99,7 +99,7 @@ cdef class ManualClock:
     `now` is where it starts, in seconds, 0 to about 9.2e9. `advance` moves forward by seconds, `set` to a
     time, also back. `now_ns`, `advance_ns` and `set_ns` are the same in whole nanoseconds. TypeError for
     other types, ValueError outside the range, or over 22 years after the first use of a limiter on this
-    clock, which could not follow.
+    clock, which could not follow. Whoever waits on a limiter with this clock wakes when it gets there.
 
     Thread-safety: reading and setting are atomic; two concurrent `advance` may count as one.
     """
@@ -107,6 +107,7 @@ cdef class ManualClock:
     def __cinit__(self, now=0.0):
         self.cell.manual = True
         self.cell.latest = INT64_MAX
+        self.sleepers = {}
         self.set(now)
 
     @property
@@ -140,7 +141,10 @@ cdef class ManualClock:
                 f" a limiter in use on it counts from over 22 years before,"
                 f" and could not follow to {shown(ns)} ns; give new limiters a new clock"
             )
+        cdef int64_t before = self.now_ns
         store_relaxed_i64(&self.cell.ns, ns)
+        if self.sleepers:
+            wake_sleepers(self, before)
 
     def __repr__(self):
         return f"ManualClock({self.now_ns / 10**9!r})"

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Coroutine, Sequence
+from typing import Any, NamedTuple
 
-from ._core import Limiter, ManualClock, install, log_bytes_for
+from ._core import Bucket, Decision, Limiter, ManualClock, install, log_bytes_for
 from .errors import InvalidLimit
+from .estimate import earliest_ns
 from .limits import Algorithm, Limit, Parameters, limits_from
 from .rates import shown
 
@@ -24,6 +25,7 @@ MAX_KEYS = 2**30
 MOST_KEYS_BY_DEFAULT = 65_536
 FEWEST_KEYS_BY_DEFAULT = 16
 LOG_BYTES_BY_DEFAULT = 2**25
+FOREVER_NS = 2**63 - 1
 
 
 class Stats(NamedTuple):
@@ -37,6 +39,7 @@ class Stats(NamedTuple):
     lost_on_full     refunds and resets of keys that had no slot of their own, and did nothing
     table_bytes      address space of the tables; what keys never touched takes no memory
     log_bytes        the same of the logs of sliding logs
+    waiting          calls that wait for their turn now
     """
 
     name: str | None
@@ -49,6 +52,7 @@ class Stats(NamedTuple):
     lost_on_full: int
     table_bytes: int
     log_bytes: int
+    waiting: int
 
 
 class Change(NamedTuple):
@@ -171,9 +175,30 @@ def limit_names(name: str | None, limits: tuple[Limit, ...]) -> tuple[str, ...]:
     return (name,) if len(limits) == 1 else tuple(f"{name}[{i}]" for i in range(len(limits)))
 
 
+def timeout_ns(timeout: object) -> int:
+    """A timeout in seconds as whole nanoseconds."""
+    if timeout is None:
+        return FOREVER_NS
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise TypeError(f"timeout must be a number of seconds or None, not {type(timeout).__name__}")
+    if not timeout >= 0:
+        given = shown(timeout) if isinstance(timeout, int) else timeout
+        raise ValueError(f"timeout must be 0 or more seconds, not {given}; None waits as long as it takes")
+    if timeout >= FOREVER_NS / 10**9:
+        return FOREVER_NS
+    whole = int(timeout)
+    return whole * 10**9 + round((timeout - whole) * 10**9)
+
+
+def wait_async(bucket: Bucket, cost: int, timeout_ns: int) -> Coroutine[Any, Any, Decision]:
+    from . import waiting  # not before somebody needs it: asyncio takes longer to import than all of fastlimit
+
+    return waiting.wait_async(bucket, cost, timeout_ns)
+
+
 def install_all() -> None:
     """With a new lock for updates; in a forked child too, whose copy of the old one may be held by nobody."""
-    install(plan, change, Stats, threading.Lock())
+    install(plan, change, Stats, timeout_ns, earliest_ns, wait_async, threading.Lock())
 
 
 install_all()

@@ -126,6 +126,16 @@ cdef inline int charge_key(
     Answer *whole
 ) noexcept nogil:
     """Charge and count, for a Decision. Returns the number of the binding limit."""
+    cdef int binding = attempt_key(engine, key, hints, cost, now, operation, whole)
+    count(engine.stripes, whole.allowed, not whole.allowed)
+    return binding
+
+
+cdef inline int attempt_key(
+    Engine *engine, const Hash *key, Slot **hints, uint64_t cost, int64_t now, Operation operation,
+    Answer *whole
+) noexcept nogil:
+    """Charge without counting: a call that waits is one call, however often it is tried."""
     cdef Charge[MAX_LIMITS] charges
     cdef Trace trace
     cdef int binding = 0
@@ -136,7 +146,6 @@ cdef inline int charge_key(
         prepare(engine, key, hints, cost, charges)
         charge_prepared(engine, hints, &now, charges)
         binding = combine_all(charges, engine.limit_count, operation, whole)
-    count(engine.stripes, whole.allowed, not whole.allowed)
     return binding
 
 

@@ -1,0 +1,196 @@
+"""Tasks that wait, of asyncio or uvloop. The queues that they share with threads are in `_waits.pxi`."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from asyncio import AbstractEventLoop, Future, TimerHandle, get_running_loop
+from asyncio.events import _get_running_loop
+from heapq import heapify, heappop, heappush
+from itertools import count
+
+from ._core import Bucket, Decision, Waiter, pass_at_once
+
+__all__ = ["wait_async"]
+
+DAY_MS = 86_400_000  # the longest that a loop is asked to sleep at once
+MILLISECOND_NS = 1_000_000
+FEW_ALARMS = 64
+
+serials = count()  # breaks ties between alarms: who set one first
+
+
+async def wait_async(bucket: Bucket, cost: int, timeout_ns: int) -> Decision:
+    """`Limiter.wait_async`, with checked arguments."""
+    decision = pass_at_once(bucket, cost, timeout_ns)
+    if decision is not None and (cost == 0 or not decision.delay_ns):
+        return decision
+    waiter = TaskWaiter(bucket, cost, get_running_loop())
+    waiter.alarms.add(waiter)
+    try:
+        if decision is None:
+            decision = waiter.enter(timeout_ns)
+        while decision is None:
+            signal = waiter.new_signal()  # before the look, so that no wake-up after it is lost
+            decision = waiter.look()
+            if decision is None:
+                waiter.alarms.set(waiter)
+                await signal
+        waiter.leave()
+        if decision.delay_ns:
+            waiter.hold(decision.delay_ns)
+            while not waiter.is_due():
+                signal = waiter.new_signal()
+                waiter.alarms.set(waiter)
+                await signal
+    finally:
+        waiter.leave()
+        waiter.alarms.remove(waiter)
+    return decision
+
+
+class TaskWaiter(Waiter):
+    """It sleeps on a Future, and is woken in its loop."""
+
+    __slots__ = ("alarms", "signal")
+    loop: AbstractEventLoop
+
+    def __init__(self, bucket: Bucket, cost: int, loop: AbstractEventLoop) -> None:
+        self.alarms = alarms_of(loop)
+        self.signal: Future[None] | None = None
+
+    def new_signal(self) -> Future[None]:
+        self.signal = self.loop.create_future()
+        return self.signal
+
+    def resume(self) -> None:
+        """In its loop."""
+        if self.signal is not None and not self.signal.done():
+            self.signal.set_result(None)
+
+    def wake(self) -> bool:
+        """Have the task look again, from wherever this is. False if its loop is closed."""
+        if _get_running_loop() is self.loop:
+            self.resume()
+            return True
+        try:
+            self.loop.call_soon_threadsafe(self.resume)
+        except RuntimeError:
+            return False
+        return True
+
+    def turn(self) -> bool:
+        """It is the first now. In its own loop it sleeps on until there is room."""
+        if _get_running_loop() is not self.loop:
+            return self.wake()
+        if self.signal is not None and not self.signal.done():
+            self.look_if_ready()
+        return True
+
+    def look_if_ready(self) -> None:
+        """In its loop."""
+        ready = self.ready()
+        for waiter in ready:
+            waiter.resume()
+        if not ready:
+            self.alarms.set(self)
+
+
+class Alarms:
+    """When the tasks of one event loop that wait are to look again: one timer of the loop serves all of them.
+
+    The timer runs as long as anybody waits, be it for their turn only, since it tells of a loop that is
+    closed: that drops its timers, and whoever waits in other loops or threads must not wait for its tasks.
+    Used in the thread of the loop, but for `remove`, which may be a finalizer's.
+    """
+
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        self.loop = loop
+        self.members: set[TaskWaiter] = set()
+        self.heap: list[tuple[int, int, TaskWaiter]] = []
+        self.timer: weakref.ref[TimerHandle] | None = None
+        self.armed_ns: int | None = None  # by the clock of the system; None: to tell of the end only
+
+    def add(self, waiter: TaskWaiter) -> None:
+        self.members.add(waiter)
+        if self.timer is None:
+            self.start_timer(DAY_MS)
+
+    def remove(self, waiter: TaskWaiter) -> None:
+        self.members.discard(waiter)
+        if not self.members and _get_running_loop() is self.loop:
+            self.heap.clear()
+            self.stop_timer()
+            if places.alarms is self:
+                places.alarms = None
+
+    def set(self, waiter: TaskWaiter) -> None:
+        """Have `waiter` look again when it is due."""
+        seconds = waiter.pause()
+        if seconds == 0:
+            waiter.resume()
+        elif seconds > 0:
+            heappush(self.heap, (waiter.due_ns, next(serials), waiter))
+            if len(self.heap) > 2 * len(self.members) + FEW_ALARMS:
+                self.heap = [alarm for alarm in self.heap if self.is_set(alarm)]
+                heapify(self.heap)
+            if self.armed_ns is None or waiter.due_ns < self.armed_ns:
+                self.arm(waiter.due_ns, seconds)
+
+    def is_set(self, alarm: tuple[int, int, TaskWaiter]) -> bool:
+        due_ns, _, waiter = alarm
+        return waiter.due_ns == due_ns and waiter in self.members
+
+    def ring(self) -> None:
+        """The timer went off."""
+        self.timer = None
+        self.armed_ns = None
+        while self.heap:
+            due_ns, _, waiter = self.heap[0]
+            if not self.is_set(self.heap[0]):
+                heappop(self.heap)
+            elif (seconds := waiter.pause()) == 0:
+                heappop(self.heap)
+                waiter.look_if_ready()
+            else:
+                self.arm(due_ns, seconds)
+                return
+        if self.members:
+            self.start_timer(DAY_MS)
+
+    def arm(self, due_ns: int, seconds: float) -> None:
+        # A loop's timers have a resolution of a millisecond; uvloop rounds to the nearest, perhaps to none.
+        self.start_timer(max(-int(-seconds * 1000 // 1), 1))
+        self.armed_ns = due_ns
+
+    def start_timer(self, delay_ms: int) -> None:
+        self.stop_timer()
+        self.timer = weakref.ref(self.loop.call_later(delay_ms / 1000, self.ring), self.timer_dropped)
+
+    def stop_timer(self) -> None:
+        timer = None if self.timer is None else self.timer()
+        if timer is not None:
+            timer.cancel()
+        self.timer = None
+        self.armed_ns = None
+
+    def timer_dropped(self, _: object) -> None:
+        if self.loop.is_closed():
+            while self.members:
+                self.members.pop().leave()
+
+
+class Places(threading.local):
+    """The alarms of the loop that a thread runs, while anybody waits in it."""
+
+    alarms: Alarms | None = None
+
+
+places = Places()
+
+
+def alarms_of(loop: AbstractEventLoop) -> Alarms:
+    alarms = places.alarms
+    if alarms is None or alarms.loop is not loop:
+        alarms = places.alarms = Alarms(loop)
+    return alarms
