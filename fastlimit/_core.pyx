@@ -78,7 +78,8 @@ cdef int64_t forks = -1  # that led to this process
 
 def install(plan, change, stats, timeout, estimate, wait_async, lock):
     """What a Limiter needs that is in Python; `fastlimit.limiter` brings it, and after a fork a new lock."""
-    global make_plan, make_change, make_stats, make_timeout, make_estimate, make_wait_async, update_lock, forks
+    global make_plan, make_change, make_stats, make_timeout, make_estimate, make_wait_async
+    global update_lock, forks
     make_plan = plan
     make_change = change
     make_stats = stats
@@ -189,13 +190,13 @@ cdef class Limiter:
         return operate_at(self, &hash, PEEK, charged_cost(self, cost))
 
     def wait(self, key, cost=1, timeout=None):
-        """`acquire`, but wait until there is room, and out a leaky bucket's `delay`. Returns a Decision.
+        """`acquire`, but sleep until there is room, and then for the `delay`, if any. Returns a Decision.
 
         First come, first served: those who wait on a key in this process, here or in `wait_async`, are
         admitted in the order of their calls. Calls that do not wait may overtake them.
 
-        `timeout` is in seconds, 0 or more, or None for as long as it takes. As soon as it is known that the
-        timeout cannot be met, those ahead included, the Decision is not allowed, and nothing is charged. Time
+        `timeout` is in seconds, 0 or more, or None for as long as it takes. The Decision is not allowed, and
+        nothing is charged, as soon as it is known that the timeout cannot be met, those ahead included. Time
         is that of the limiter's clock: on a ManualClock, `advance` and `set` end a wait.
 
         A cost of 0 is allowed at once. Errors as in `acquire`; TypeError and ValueError for what is no

@@ -1,8 +1,8 @@
 # Those who wait: a queue for each key that somebody waits on, and threads that sleep in it. A part of
 # _core.pyx, which includes it; tasks sleep in waiting.py.
 #
-# Whoever waits decides for itself, once it is the first of its queue: nothing is charged on behalf of somebody
-# who may be gone by then. Who leaves gives the turn to the new first. There is no lock that an interrupt, a
+# Whoever waits decides for itself, once it is the first of its queue: nothing is charged on behalf of one who
+# may be gone by then. Who leaves gives the turn to the new first. There is no lock that an interrupt, a
 # signal handler or a finalizer could meet half-way: a place is taken or given up in a few lines that run no
 # Python code, so the GIL keeps them together, and without a GIL the limiter's critical section does.
 
@@ -22,12 +22,14 @@ cdef inline object identity_of(const Hash *hash):
     return <uint64_t> hash.tag << 32 | hash.ext
 
 
+@cython.final
 cdef class Queue:
     """Who waits on one key, first come first served. Read and changed in its limiter's critical section."""
     cdef Waiter first
     cdef Waiter last
     cdef Py_ssize_t length
     cdef object cost        # of all of them
+    cdef list overdue       # those who leave it to the first, which is due, too, to decide before them
     cdef int64_t forks      # as of its process: a child does not wait for its parent's
 
 
@@ -43,8 +45,8 @@ cdef class Waiter:
     due_ns  when to look again, at the latest, by the limiter's clock
     loop    the event loop that it is a task of; None: a thread
 
-    Thread-safety: `wake` and `turn` may be called from anywhere, the rest by whoever waits; `leave` by others,
-    too, if that one never can again.
+    Thread-safety: `wake` and `turn` may be called from anywhere, the rest by whoever waits; `leave` by
+    others, too, if that one never can again.
     """
     cdef readonly Bucket bucket
     cdef readonly int64_t cost
@@ -81,23 +83,27 @@ cdef class Waiter:
         return None
 
     def look(self):
-        """Decide, if it is this one's turn or its time is over. Returns a Decision, or None: sleep until `due_ns`.
+        """Decide, if it is this one's turn or its time is over.
 
-        Raises CostExceedsLimit if an update put the cost out of reach.
+        Returns a Decision, or None: sleep until `due_ns`. Raises CostExceedsLimit if an update put the cost
+        out of reach.
         """
         cdef int64_t now = clock_now(self.bucket.limiter.core.clock)
         cdef Waiter first = first_of(self)
         if first is self:
             return attempt(self, now)
-        if self.deadline <= now:
+        if self.deadline > now:
+            self.due_ns = self.deadline
+        elif gives_way(self, now):
+            self.due_ns = NEVER
+        else:
             return turned_away(self, earliest(self.bucket, 0 if first is None else first.cost, self.cost))
-        self.due_ns = self.deadline
         return None
 
     def ready(self):
-        """Who is to look now that this one is due: itself, and with it those of its loop who will find room, too.
+        """Who is to look now that this one is due: itself, and those of its loop who will find room as well.
 
-        Nobody, if it is the first of its queue and has no room yet, but time left: `due_ns` says until when.
+        Nobody, if it is the first of its queue and has no room yet, but time left: `due_ns` says how long.
         """
         cdef Answer whole
         cdef Limiter limiter = self.bucket.limiter
@@ -107,8 +113,10 @@ cdef class Waiter:
         operate_key(&limiter.core, &self.bucket.hash, self.cost, now, PEEK, &whole)
         if whole.allowed:
             return fellows(self, whole.remaining)
-        self.due_ns = later(now, whole.retry_ns)
-        return [] if self.due_ns <= self.deadline else [self]
+        if later(now, whole.retry_ns) > self.deadline:
+            return [self]
+        stay(self, later(now, whole.retry_ns))
+        return []
 
     def hold(self, int64_t delay):
         """Be due when the `delay`, in ns, of an admitted call is over."""
@@ -118,7 +126,7 @@ cdef class Waiter:
         return clock_now(self.bucket.limiter.core.clock) >= self.due_ns
 
     def pause(self):
-        """Seconds to sleep now: 0.0 if it is due, -1.0 until it is woken, which a manual clock then sees to."""
+        """Seconds to sleep now: 0.0 if it is due, -1.0 until it is woken, perhaps by a manual clock."""
         cdef Limiter limiter = self.bucket.limiter
         cdef int64_t left
         if limiter.clock is not None:
@@ -136,7 +144,7 @@ cdef class Waiter:
         give_turn(depart(self))
 
     def turn(self):
-        """It is the first now, or has room sooner than it reckoned with. Returns False if it cannot be told."""
+        """It is the first now, or may have room sooner than it reckons with. False if it cannot be told."""
         return self.wake()
 
 
@@ -147,6 +155,7 @@ cdef int join(Waiter self) except -1:
     cdef Queue fresh = Queue()  # made out here, where it may run a finalizer that joins, too
     cdef object _replaced       # likewise not destroyed in there
     fresh.cost = 0
+    fresh.overdue = []
     fresh.forks = forks
     with cython.critical_section(limiter):
         queue = queue_of(limiter, &self.bucket.hash)
@@ -199,8 +208,33 @@ cdef Waiter first_of(Waiter self):
     return first
 
 
+cdef bint gives_way(Waiter self, int64_t now) except -1:
+    """Whether one whose time is over lets the first, which is due and was woken too, go before: there may be
+    room for both. A manual clock jumps over both instants, and in which order they wake is chance."""
+    cdef bint gives = False
+    if self.bucket.limiter.clock is None:
+        return False
+    with cython.critical_section(self.bucket.limiter):
+        if self.queue is not None and self.queue.first is not self and self.queue.first.due_ns <= now:
+            self.queue.overdue.append(self)
+            gives = True
+    return gives
+
+
+cdef int stay(Waiter self, int64_t due_ns) except -1:
+    """The first of a queue sleeps on; who gave way is to look again."""
+    cdef list overdue = []
+    with cython.critical_section(self.bucket.limiter):
+        self.due_ns = due_ns
+        if self.queue is not None and self.queue.overdue:
+            overdue, self.queue.overdue = self.queue.overdue, overdue
+    for waiter in overdue:
+        waiter.wake()
+    return 0
+
+
 cdef list fellows(Waiter first, int64_t room):
-    """The first of a queue, and those right behind in the same loop, as far as there is room for all of them."""
+    """The first of a queue, and those right behind in its loop, as far as there is room for all of them."""
     cdef list found = []
     cdef Waiter one = first
     with cython.critical_section(first.bucket.limiter):
@@ -314,7 +348,7 @@ cdef Decision attempt(Waiter self, int64_t now):
         operate_key(&limiter.core, &self.bucket.hash, cost, now, REFUND, &whole)
         return turned_away(self, 0)
     if not whole.allowed and whole.retry_ns <= left:
-        self.due_ns = later(now, whole.retry_ns)
+        stay(self, later(now, whole.retry_ns))
         return None
     count(limiter.core.stripes, whole.allowed, not whole.allowed)
     if not whole.allowed:
@@ -338,8 +372,8 @@ cdef Decision turned_away(Waiter self, int64_t retry_ns):
     return decision_of(&whole, <str> limiter.names[binding])
 
 
-cdef int64_t earliest(Bucket bucket, object ahead, int64_t cost) except -1:
-    """Nanoseconds until `cost` can begin after `ahead`, if nobody else calls: no more than it really takes."""
+cpdef int64_t earliest(Bucket bucket, object ahead, int64_t cost) except -1:
+    """Nanoseconds until `cost` can begin after `ahead`, if nobody else calls: no more than it takes."""
     cdef Limiter limiter = bucket.limiter
     cdef int64_t now = clock_now(limiter.core.clock)
     cdef object total = ahead + cost
@@ -425,7 +459,7 @@ cdef int refuse_if_stuck(Waiter self) except -1:
             other = other.before
     if stuck:
         raise RuntimeError(
-            f"wait on {self.bucket.key!r} would block the event loop in which a task waits ahead of it, for ever;"
-            " use `await limiter.wait_async(...)` in code that a loop runs"
+            f"wait on {self.bucket.key!r} would block the event loop in which a task waits ahead of it,"
+            " for ever; use `await limiter.wait_async(...)` in code that a loop runs"
         )
     return 0

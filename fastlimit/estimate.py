@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .limits import DAY, Algorithm, Parameters
+from .limits import Algorithm, Parameters
 
 __all__ = ["earliest_ns"]
 
-SHORTEST_MONTH = 28 * DAY
+SHORTEST_MONTH = 28 * 86_400 * 10**9
 
 
 class Look(NamedTuple):
@@ -44,8 +44,8 @@ def windows_for(cost: int, limit: Parameters) -> int:
 def earliest_ns(limits: Sequence[Parameters], looks: Sequence[Sequence[int]], ahead: int, cost: int) -> int:
     """Nanoseconds, at least, until `cost` may begin after `ahead` was granted, if nobody else calls.
 
-    `looks` are those of each limit (`Look`), of `ahead + cost` or the capacity. In a leaky bucket a call begins
-    when its delay is over.
+    `looks` are those of each limit (`Look`), of `ahead + cost` or the capacity. In a leaky bucket a call
+    begins when its delay is over.
     """
     return max(
         earliest_of(limit, Look(*look), ahead, cost) for limit, look in zip(limits, looks, strict=True)

@@ -191,7 +191,9 @@ def timeout_ns(timeout: object) -> int:
 
 
 def wait_async(bucket: Bucket, cost: int, timeout_ns: int) -> Coroutine[Any, Any, Decision]:
-    from . import waiting  # not before somebody needs it: asyncio takes longer to import than all of fastlimit
+    from . import (
+        waiting,
+    )  # not before somebody needs it: asyncio takes longer to import than all of fastlimit
 
     return waiting.wait_async(bucket, cost, timeout_ns)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from asyncio import AbstractEventLoop, Future, TimerHandle, get_running_loop
+from asyncio import AbstractEventLoop, Future, TimerHandle
 from asyncio.events import _get_running_loop
 from heapq import heapify, heappop, heappush
 from itertools import count
@@ -25,7 +25,10 @@ async def wait_async(bucket: Bucket, cost: int, timeout_ns: int) -> Decision:
     decision = pass_at_once(bucket, cost, timeout_ns)
     if decision is not None and (cost == 0 or not decision.delay_ns):
         return decision
-    waiter = TaskWaiter(bucket, cost, get_running_loop())
+    loop = _get_running_loop()
+    if loop is None:
+        raise RuntimeError("wait_async needs a running event loop; in a thread use `wait`")
+    waiter = TaskWaiter(bucket, cost, loop)
     waiter.alarms.add(waiter)
     try:
         if decision is None:

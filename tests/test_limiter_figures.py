@@ -67,7 +67,7 @@ def test_all_figures(clock: ManualClock) -> None:
     limiter.allow("a")
     limiter.debit("b", 5)
     stats = limiter.stats()
-    assert Stats("api", 1, 1, 2, 1_000, 0, 1, 0, stats.table_bytes, 0) == stats
+    assert Stats("api", 1, 1, 2, 1_000, 0, 1, 0, stats.table_bytes, 0, 0) == stats
     assert 64 * 1_000 > stats.table_bytes > 32 * 1_000
     with pytest.raises(AttributeError):
         stats.allowed = 2  # type: ignore[misc]
