@@ -9,7 +9,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from . import cases, chart, logs, memory, million, peers, report, startup, threads
+from . import cases, chart, logs, memory, million, peers, report, startup, threads, waits
 from .harness import ROOT, cores, pin
 from .rows import Row, targets_of
 
@@ -21,6 +21,7 @@ TITLES = {
     "million": "1,000,000 keys in random order (ns per decision)",
     "memory": "Resident memory, a fresh process each",
     "startup": "Start",
+    "waits": "10,000 tasks that wait (us of CPU each; ratios within a round)",
     "threads": "Threads",
     "peers": "Peers, one hot key (ratio: how many times longer the peer takes)",
 }
@@ -36,6 +37,7 @@ def sections(
         "million": lambda: million.run(million.QUICK if quick else million.FULL),
         "memory": lambda: memory.run(1, memory.COMPARED[:2]) if quick else memory.run(3),
         "startup": lambda: startup.run(rounds=7 if quick else 25),
+        "waits": lambda: waits.run(rounds=1 if quick else 7),
         "threads": lambda: threads.run(7 if quick else 31, 10_000, free_threaded, available),
         "peers": lambda: peers.run(rounds=25 if quick else 201),
     }

@@ -50,6 +50,9 @@ LOG_TO_NO_OP = at_most(3)
 LARGE_LOG_TO_SMALL = at_most(1.5)
 BYTES_PER_ENTRY = at_most(24, "value")
 
+WAITER_US = at_most(20, "value")
+WAKE_UPS = at_most(1.1, "value")  # a thundering herd would make it thousands
+
 BYTES_PER_KEY = at_most(64, "value")
 FLOOD_GROWTH_MB = at_most(0.25, "value")  # a few pages of Python's own; the flood brings millions of keys
 SMALL_LIMITER_MB = at_most(1, "value")

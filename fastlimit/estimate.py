@@ -8,21 +8,12 @@ ones by up to a window.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from .limits import Algorithm, Parameters
 
 __all__ = ["earliest_ns"]
 
 SHORTEST_MONTH = 28 * 86_400 * 10**9
-
-
-class Look(NamedTuple):
-    """What a look at a key says: of what waits or, where that is more, of the capacity."""
-
-    remaining: int
-    retry_ns: int
-    reset_ns: int
 
 
 def span_ns(limit: Parameters, units: int) -> int:
@@ -41,39 +32,41 @@ def windows_for(cost: int, limit: Parameters) -> int:
     return -(-cost // limit.capacity)
 
 
-def earliest_ns(limits: Sequence[Parameters], looks: Sequence[Sequence[int]], ahead: int, cost: int) -> int:
+def earliest_ns(
+    limits: Sequence[Parameters], looks: Sequence[tuple[int, int, int]], ahead: int, cost: int
+) -> int:
     """Nanoseconds, at least, until `cost` may begin after `ahead` was granted, if nobody else calls.
 
-    `looks` are those of each limit (`Look`), of `ahead + cost` or the capacity. In a leaky bucket a call
-    begins when its delay is over.
+    `looks` say of each limit what a look at `ahead + cost`, or at the capacity, found: remaining, and the
+    nanoseconds of retry_after and reset_after. In a leaky bucket a call begins when its delay is over.
     """
-    return max(
-        earliest_of(limit, Look(*look), ahead, cost) for limit, look in zip(limits, looks, strict=True)
-    )
+    return max([earliest_of(limit, *look, ahead, cost) for limit, look in zip(limits, looks, strict=True)])
 
 
-def earliest_of(limit: Parameters, look: Look, ahead: int, cost: int) -> int:
+def earliest_of(
+    limit: Parameters, remaining: int, retry_ns: int, reset_ns: int, ahead: int, cost: int
+) -> int:
     total = ahead + cost
     match limit.algorithm:
         case Algorithm.TOKEN_BUCKET | Algorithm.LEAKY_BUCKET:
             excess = max(total - limit.capacity, 0)
-            admitted = look.retry_ns + span_ns(limit, excess * limit.emission_interval)
+            admitted = retry_ns + span_ns(limit, excess * limit.emission_interval)
             if limit.algorithm == Algorithm.TOKEN_BUCKET:
                 return admitted
-            return max(admitted, look.reset_ns + span_ns(limit, ahead * limit.emission_interval))
+            return max(admitted, reset_ns + span_ns(limit, ahead * limit.emission_interval))
         case Algorithm.FIXED_WINDOW | Algorithm.FIRST_WINDOW:
-            if total <= look.remaining:
+            if total <= remaining:
                 return 0
-            return look.retry_ns + window_ns(limit, windows_for(total - look.remaining, limit) - 1)
+            return retry_ns + window_ns(limit, windows_for(total - remaining, limit) - 1)
         case Algorithm.SLIDING_LOG:
             if total <= limit.capacity:
-                return look.retry_ns
+                return retry_ns
             more = windows_for(total - limit.capacity, limit)
-            return max(look.retry_ns + window_ns(limit, more - 1), window_ns(limit, more))
+            return max(retry_ns + window_ns(limit, more - 1), window_ns(limit, more))
         case Algorithm.SLIDING_WINDOW:
             # Where the window of now holds nothing, `reset_ns` is its end; else the end of the next.
             longest_ns = window_ns(limit, 1) + 2
-            edge = look.reset_ns - longest_ns if look.reset_ns > longest_ns else look.reset_ns
+            edge = reset_ns - longest_ns if reset_ns > longest_ns else reset_ns
             if total <= limit.capacity:
-                return min(look.retry_ns, edge)
+                return min(retry_ns, edge)
             return edge + window_ns(limit, windows_for(total - limit.capacity, limit) - 1)
