@@ -1,7 +1,7 @@
 """Tasks that wait: what each takes of the CPU from its call to its end, and how often it is woken.
 
-Each round lets every contender admit 10,000 waiters who came at once, in a process of its own for each kind of
-event loop. The floor is as many tasks that know beforehand when they are due, and sleep until then.
+Each round lets every contender admit 10,000 waiters who came at once, in a process of its own for each kind
+of event loop. The floor is as many tasks that know beforehand when they are due, and sleep until then.
 """
 
 from __future__ import annotations

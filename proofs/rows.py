@@ -48,4 +48,9 @@ PROOFS = [
         "lifecycle", "forks, signals, exits: each defined, none hangs or loses a count", tests("lifecycle")
     ),
     Proof("siege", "no flood of new keys makes the table forget, search longer or grow", tests("siege")),
+    Proof(
+        "waiting",
+        "those who wait are admitted in order, when the model says so, and none is forgotten",
+        tests("waiting and not stress"),
+    ),
 ]

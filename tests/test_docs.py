@@ -44,7 +44,8 @@ LANGUAGES = {"python", "cython", "sh", "text"}
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PROMISE = re.compile(r"# (?:(->) (.*\S)|(raises) (\w+)(?:: .*)?$)")
 TOP_LEVEL = ("fastlimit", "tests", "bench", "docs", "examples", ".ci")
-FILE = re.compile(r"[\w*{},-]+\.(?:py|pyx|pxd|pyi|md|toml|in|json|svg|txt)")
+FILE = re.compile(r"[\w*{},-]+\.(?:py|pyx|pxd|pxi|pyi|md|toml|in|json|svg|txt)")
+SOURCES = {".py", ".pyx", ".pxd", ".pxi"}
 FOREIGN_COMMANDS = {"cat", "cd", "git", "zcat"}
 
 
@@ -315,7 +316,7 @@ def places_exist(page: Page) -> Findings:
 
 def code() -> str:
     paths = [path for folder in ("fastlimit", "bench", "tests") for path in (ROOT / folder).rglob("*.p*")]
-    sources = [path for path in paths if path.suffix in (".py", ".pyx", ".pxd") and path != Path(__file__)]
+    sources = [path for path in paths if path.suffix in SOURCES and path != Path(__file__)]
     return "\n".join(path.read_text("utf-8") for path in [*sources, ROOT / "dev.py"])
 
 
@@ -361,7 +362,7 @@ def unmapped(page: Page) -> list[str]:
     return [
         path.relative_to(ROOT).as_posix()
         for path in sorted(sources)
-        if path.suffix in (".py", ".pyx", ".pxd", ".pyi") and path.stem != "__init__" and path not in named
+        if path.suffix in {*SOURCES, ".pyi"} and path.stem != "__init__" and path not in named
     ]
 
 
