@@ -110,8 +110,8 @@ def test_a_scene(name: str, longest: dict[str, float], evidence: Callable[..., N
 
 def test_there_are_scenes_of_every_kind() -> None:
     modules = {name.partition(".")[0] for name in PLAYED}
-    assert {"endings", "forks", "objects", "shortages", "signals"} == modules
-    assert len(PLAYED) >= 40
+    assert {"endings", "forks", "objects", "shortages", "signals", "waits"} == modules
+    assert len(PLAYED) >= 50
     assert {module.__name__ for module in lifecycle.__main__.MODULES} == {
         f"lifecycle.{path.stem}" for path in (TESTS / "lifecycle").glob("*.py") if "__" not in path.stem
     }

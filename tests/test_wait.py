@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import signal
-import subprocess
-import sys
 import threading
 import time
 import weakref
@@ -281,109 +278,6 @@ def test_a_clock_that_is_set_back_makes_nobody_forgotten(clock: ManualClock) -> 
     assert not call.is_over
     clock.set(NOON + 12)
     assert ended(call)
-
-
-def test_a_signal_handler_may_move_the_clock_and_refund(clock: ManualClock) -> None:
-    """Also while the thread it interrupts is busy with the queue."""
-    limiter = used_up("1000/s burst 1", clock)
-    hits = 0
-
-    def handler(*_: object) -> None:
-        nonlocal hits
-        hits += 1
-        clock.advance(0.001)
-        limiter.refund("a")
-        limiter.update("1000/s burst 1")
-
-    calls = [InThread(limiter, "a", 1, None) for _ in range(50)]
-    previous = signal.signal(signal.SIGALRM, handler)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
-        while limiter.stats().waiting:
-            limiter.wait("a", timeout=0)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
-    assert hits
-    assert [True] * 50 == [ended(call) for call in calls]
-
-
-SETTING = """
-import os, signal, sys, threading
-from fastlimit import Limiter
-from fastlimit.testing import ManualClock
-
-clock = ManualClock(60000.0)
-limiter = Limiter("5/min", clock=clock)
-limiter.acquire("a", 5)
-
-def waiter():
-    thread = threading.Thread(target=lambda: limiter.wait("a"), daemon=True)
-    waiting = limiter.stats().waiting
-    thread.start()
-    while limiter.stats().waiting == waiting:
-        pass
-    return thread
-"""
-
-INTERRUPTED = """
-behind = []
-
-def interrupt():
-    while limiter.stats().waiting < 1:
-        pass
-    behind.append(waiter())
-    os.kill(os.getpid(), signal.SIGINT)
-
-threading.Thread(target=interrupt).start()
-try:
-    limiter.wait("a", 5)
-except KeyboardInterrupt:
-    print("interrupted", limiter.stats().waiting)
-clock.advance(12)
-behind[0].join(10)
-print(behind[0].is_alive(), limiter.stats().waiting, limiter.stats().allowed)
-"""
-
-FORKED = """
-calls = [waiter() for _ in range(3)]
-child = os.fork()
-if child == 0:
-    print(limiter.stats().waiting, limiter.wait("a", timeout=0).allowed, flush=True)
-    clock.advance(12)
-    print(limiter.wait("a", timeout=0).allowed, limiter.peek("a").remaining, flush=True)
-    limiter.refund("a")
-    limiter.update("5/min")
-    os._exit(0)
-print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), limiter.stats().waiting, flush=True)
-clock.advance(36)
-for call in calls:
-    call.join(10)
-print([call.is_alive() for call in calls])
-"""
-
-AT_EXIT = """
-waiter()
-limiter = Limiter("1/day")
-limiter.allow("a")
-waiter()
-print("end")
-"""
-
-
-@pytest.mark.parametrize(
-    ("code", "expected"),
-    [
-        (INTERRUPTED, ["interrupted 1", "False 0 2"]),
-        (FORKED, ["0 False", "True 0", "0 3", "[False, False, False]"]),
-        (AT_EXIT, ["end"]),
-    ],
-    ids=["interrupted", "forked", "at exit"],
-)
-def test_processes_end_and_go_on(code: str, expected: list[str]) -> None:
-    command = [sys.executable, "-c", SETTING + code]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert ("", 0, expected) == (done.stderr, done.returncode, done.stdout.splitlines())
 
 
 def test_a_queue_keeps_its_limiter_and_nothing_after(clock: ManualClock) -> None:
