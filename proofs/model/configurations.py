@@ -72,6 +72,21 @@ UPDATED = holds(
     VERSIONED,
     {"SETUP": "intervals[0] = 2"},
 )
+UPDATED_AMID_CALLS = holds(
+    SLOT,
+    "limit changed amid two calls",
+    callers("Caller(1,1)", "Caller(1,1)", "Update(3)"),
+    VERSIONED,
+    {"SETUP": "intervals[0] = 2", "STALE_READINGS": ""},
+)
+UPDATED_TWICE_AMID_CALLS = holds(
+    SLOT,
+    "limit changed twice amid two calls",
+    callers("Caller(1,1)", "Caller(1,1)", "Update(3)", "Update(4)"),
+    VERSIONED,
+    {"SETUP": "intervals[0] = 2", "STALE_READINGS": ""},
+    quick=False,
+)
 LEASE = holds(SLOT, "lease", callers("Caller(1,2)", "Caller(1,1)", "Lessor(1, 2)"), LEASED)
 NAMED = holds(
     SLOT,
@@ -145,6 +160,10 @@ CONFIGURATIONS = [
     UPDATED,
     without("PUBLISH_FIRST", UPDATED),
     without("NO_SWEEP_KILL", UPDATED),
+    UPDATED_AMID_CALLS,
+    without("PUBLISH_FIRST", UPDATED_AMID_CALLS),
+    UPDATED_TWICE_AMID_CALLS,
+    without("NO_SWEEP_KILL", UPDATED_TWICE_AMID_CALLS),
     LEASE,
     without("FLAG_OUTSIDE", LEASE),
     NAMED,

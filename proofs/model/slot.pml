@@ -59,10 +59,16 @@ byte owner[SLOTS], true_tat[KEYS], charged[KEYS], taken[KEYS];
 
 #define CRASH if :: skip :: crashes < CRASHES -> crashes++; goto dead fi
 
-/* Everything in one step, as the swap that grants. */
+/* Everything in one step, as the swap that grants. With STALE_READINGS a grant may count as of any instant from
+   its reading of the clock to its swap. */
 inline granted(key, t, interval) {
+#ifdef STALE_READINGS
+  assert(true_tat[key] <= now);
+  true_tat[key] = (true_tat[key] > t -> true_tat[key] : t) + interval;
+#else
   assert(true_tat[key] <= t);
   true_tat[key] = t + interval;
+#endif
   charged[key]++
 }
 
