@@ -4,8 +4,8 @@ Switches, read from the environment (`dev.py` recompiles when one changes):
 
 FASTLIMIT_DEBUG=1         bounds, None and C assertions checked, -O0 -g, and build/cython/fastlimit/_core.html
 FASTLIMIT_TRACE=1         line tracing, for `coverage run -m pytest`; not on Python 3.12, not for benchmarks
-FASTLIMIT_SANITIZE=LIST   -fsanitize=LIST, "address,undefined" or "thread"; run with LD_PRELOAD set to what
-                          `gcc -print-file-name=libasan.so` (or libtsan.so) prints
+FASTLIMIT_SANITIZE=LIST   -fsanitize=LIST, "address,undefined" or "thread", at -Og, for optimizing what they
+                          add takes a minute; `python -m proofs.sanitizers` runs it, and says how
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ DIRECTIVES = {"boundscheck": DEBUG, "initializedcheck": DEBUG, "nonecheck": DEBU
 
 
 def compiler_arguments() -> list[str]:
-    arguments = [*WARNINGS, *(["-O0", "-g", "-UNDEBUG"] if DEBUG else ["-O3"])]
-    if not DEBUG and platform.system() == "Linux":
+    level = ["-O0", "-g", "-UNDEBUG"] if DEBUG else ["-Og"] if SANITIZE else ["-O3"]
+    arguments = [*WARNINGS, *level]
+    if level == ["-O3"] and platform.system() == "Linux":
         # The kernel is one unit of small headers: at gcc's default, calls cut up the hot path, 6 ns of 27.
         arguments.append("--param=inline-unit-growth=200")
     if platform.machine() in ("x86_64", "AMD64"):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import platform
 import shutil
 import sys
@@ -23,7 +24,11 @@ from fastlimit.limits import Limit
 from fastlimit.testing import ManualClock
 
 HERE = Path(__file__).resolve().parent / "probe"
-FLAGS = ["-O2", "-Wno-unused-variable", "-include", str(HERE / "interpose.h")]
+SANITIZE = os.environ.get("FASTLIMIT_SANITIZE", "")
+"""As setup.py has it: the kernel in the probe is to be watched, too."""
+SANITIZER = [f"-fsanitize={SANITIZE}"] if SANITIZE else []
+LEVEL = ["-Og", "-g"] if SANITIZE else ["-O2"]
+FLAGS = [*LEVEL, *SANITIZER, "-Wno-unused-variable", "-include", str(HERE / "interpose.h")]
 if platform.machine() in ("x86_64", "AMD64"):
     FLAGS.append("-mcx16")
 
@@ -64,7 +69,11 @@ def digest() -> str:
 def build(folder: Path) -> None:
     setuptools = import_module("setuptools")
     extension = setuptools.Extension(
-        "probe", [str(HERE / "probe.pyx")], include_dirs=[str(HERE)], extra_compile_args=FLAGS
+        "probe",
+        [str(HERE / "probe.pyx")],
+        include_dirs=[str(HERE)],
+        extra_compile_args=FLAGS,
+        extra_link_args=SANITIZER,
     )
     [translated] = import_module("Cython.Build").cythonize(
         extension, include_path=[dev.ROOT, str(HERE)], build_dir=str(folder / "c"), force=True, quiet=True
