@@ -5,6 +5,9 @@ Read by dev.py, so: standard library only, and nothing that Python 3.6 cannot re
 
 from typing import List, NamedTuple
 
+NOT_RUN = 77
+"""How a proof ends that this machine lacks something for, in quick; it says what. In full it gets that."""
+
 
 class Proof(NamedTuple):
     """It holds if Python, told FASTLIMIT_HYPOTHESIS=quick or full, ends with 0 on these arguments.

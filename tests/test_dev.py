@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import dev
-from proofs.rows import Proof
+from proofs.rows import NOT_RUN, Proof
 
 SCRIPT = Path(dev.ROOT) / "dev.py"
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -286,6 +287,7 @@ PASSES = proof(
     "import os; print('evidence: {\"seen\": 3}'); print(os.environ['FASTLIMIT_HYPOTHESIS'] + ' done')",
 )
 BREAKS = proof("breaks", "raise SystemExit(3)")
+LACKS = proof("lacks", f"raise SystemExit({NOT_RUN})")
 
 
 def test_verify_passes_if_every_proof_does(
@@ -308,6 +310,23 @@ def test_verify_goes_on_after_a_failure_and_reports_it(
     assert evidence["passed"] is False
     summary = [line.split() for line in capsys.readouterr().out.splitlines()[-2:]]
     assert [("FAILED", "breaks"), ("ok", "holds")] == [(row[0], row[-1]) for row in summary]
+
+
+def verdicts(output: str, rows: int) -> list[str]:
+    """The end of each line of the report, without the time."""
+    return [re.sub(r" +[\d.]+ s +", ", ", line) for line in output.splitlines()[-rows:]]
+
+
+def test_verify_says_what_did_not_run_and_passes_without_it_only_in_quick(
+    verify: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(dev, "PROOFS", [LACKS, PASSES])
+    assert 0 == dev.verify(["--quick"])
+    assert ["not run, lacks", "ok, holds"] == verdicts(capsys.readouterr().out, 2)
+    assert 1 == dev.verify(["--full"])
+    evidence = json.loads(verify.read_text())
+    assert [(False, False), (True, True)] == [(row["passed"], row["ran"]) for row in evidence["proofs"]]
+    assert evidence["passed"] is False
 
 
 def test_verify_refuses_what_it_does_not_know() -> None:
