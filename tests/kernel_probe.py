@@ -27,7 +27,7 @@ HERE = Path(__file__).resolve().parent / "probe"
 SANITIZE = os.environ.get("FASTLIMIT_SANITIZE", "")
 """As setup.py has it: the kernel in the probe is to be watched, too."""
 SANITIZER = [f"-fsanitize={SANITIZE}"] if SANITIZE else []
-LEVEL = ["-Og", "-g"] if SANITIZE else ["-O2"]
+LEVEL = ["-Og", "-fno-wrapv", "-g"] if SANITIZE else ["-O2"]
 FLAGS = [*LEVEL, *SANITIZER, "-Wno-unused-variable", "-include", str(HERE / "interpose.h")]
 if platform.machine() in ("x86_64", "AMD64"):
     FLAGS.append("-mcx16")

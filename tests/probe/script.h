@@ -41,8 +41,8 @@ static inline int probe_swap_generation(uint64_t *cell, uint64_t old_value, uint
     int swapped = 1;
     if (probe_script.careless) __atomic_store_n(cell, new_value, __ATOMIC_SEQ_CST);
     else swapped = __sync_bool_compare_and_swap(cell, old_value, new_value);
-    probe_script.voids += swapped && new_value == old_value + 2;
-    probe_script.dropped += !swapped;
+    if (swapped && new_value == old_value + 2) __atomic_fetch_add(&probe_script.voids, 1, __ATOMIC_RELAXED);
+    if (!swapped) __atomic_fetch_add(&probe_script.dropped, 1, __ATOMIC_RELAXED);
     return swapped;
 }
 
