@@ -56,4 +56,14 @@ PROOFS = [
         "those who wait are admitted in order, when the model says so, and none is forgotten",
         tests("waiting and not stress"),
     ),
+    Proof(
+        "sanitizers",
+        "races, memory, undefined behaviour, leaks: each planted bug reported, and nothing else",
+        ["-m", "proofs.sanitizers"],
+    ),
+    Proof(
+        "free-threaded",
+        "a Python without a GIL runs every test, and stays without",
+        ["-m", "proofs.free_threaded"],
+    ),
 ]
