@@ -43,12 +43,13 @@ NO_ENGINE = {
     "test_model.py": "runs Spin",
     "test_siege.py": "weighs the engine",
     "test_packaging.py": "builds and installs an engine of its own",
+    "test_row_modules.py": "runs no engine",
     "test_typing.py": "runs mypy",
 }
 NO_RACE = {
     "test_clock_turns.py": "coroutines of one thread",
     "test_kernel_turns.py": "coroutines of one thread",
-    "test_lifecycle.py": "forks amid threads, which leave the sanitizer's own locks held, and bounds in seconds",
+    "test_lifecycle.py": "forks amid threads, whose locks the sanitizer keeps; seconds are bound",
 }
 # Controls that break the reference model, which is Python: what they make the engine do, other tests do.
 CONTROLS = "not planted"
