@@ -5,7 +5,8 @@
     python3 dev.py test [pytest arguments]    the tests
     python3 dev.py bench [arguments]          the engine beside its targets and its peers
     python3 dev.py lint                       style, types, stubs and import rules
-    python3 dev.py verify [--quick | --full]  the proofs; --full leaves its result in docs/evidence/
+    python3 dev.py verify [--quick | --full] [ROW ...]
+                                              the proofs, or some; --full leaves its results in docs/evidence/
     python3 dev.py build                      what the others do first: make .venv, install, compile
 
 Only what changed is done again. FASTLIMIT_VENV names another environment than .venv, to keep one for each of
@@ -283,15 +284,21 @@ def lint(arguments: Sequence[str]) -> int:
 
 
 def verify(arguments: Sequence[str]) -> int:
-    mode = {"": "quick", "--quick": "quick", "--full": "full"}.get(" ".join(arguments))
-    if mode is None:
-        fail("verify takes --quick or --full, not " + " ".join(arguments))
+    full = arguments[:1] == ["--full"]
+    wanted = arguments[1:] if full or arguments[:1] == ["--quick"] else arguments
+    rows = [proof.name for proof in PROOFS]
+    unknown = [name for name in wanted if name not in rows]
+    if unknown:
+        fail("verify takes --quick or --full, and any of its rows, not %s:" % unknown[0], ", ".join(rows))
     prepare()
-    environment = activated(FASTLIMIT_HYPOTHESIS=mode)
-    outcomes = [attempt(proof.name, [PYTHON, *proof.arguments], environment, proof.shows) for proof in PROOFS]
-    if mode == "full":
-        write_evidence(EVIDENCE, outcomes)
-    return report(outcomes, excused=mode == "quick")
+    environment = activated(FASTLIMIT_HYPOTHESIS="full" if full else "quick")
+    outcomes = []
+    for proof in PROOFS:
+        if not wanted or proof.name in wanted:
+            outcomes.append(attempt(proof.name, [PYTHON, *proof.arguments], environment, proof.shows))
+            if full:
+                keep_evidence(EVIDENCE, outcomes[-1])
+    return report(outcomes, excused=not full)
 
 
 class Outcome(NamedTuple):
@@ -339,22 +346,27 @@ def report(outcomes: Sequence[Outcome], excused: bool = False) -> int:
     return 0 if all(outcome.passed or (excused and not outcome.ran) for outcome in outcomes) else 1
 
 
-def write_evidence(path: str, outcomes: Sequence[Outcome]) -> None:
-    evidence = {
-        "commit": git("rev-parse", "HEAD"),
-        "uncommitted": git("status", "--porcelain").splitlines(),
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processors": os.cpu_count(),
-        "passed": all(outcome.passed for outcome in outcomes),
-        "proofs": [outcome._asdict() for outcome in outcomes],
-    }
+def keep_evidence(path: str, outcome: Outcome) -> None:
+    """Put one row's result in place of its last one; those of other rows stay, each with its own commit."""
+    kept = {}
+    if os.path.exists(path):
+        with open(path) as file:
+            kept = {row["name"]: row for row in json.load(file)["proofs"]}
+    kept[outcome.name] = dict(
+        outcome._asdict(),
+        commit=git("rev-parse", "HEAD"),
+        uncommitted=git("status", "--porcelain").splitlines(),
+        finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        python=platform.python_version(),
+        platform=platform.platform(),
+        processors=os.cpu_count(),
+    )
+    rows = [kept[proof.name] for proof in PROOFS if proof.name in kept]
+    passed = len(rows) == len(PROOFS) and all(row["passed"] for row in rows)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "w") as file:
-        json.dump(evidence, file, indent=2)
+        json.dump({"passed": passed, "proofs": rows}, file, indent=2)
         file.write("\n")
-    say("wrote " + path)
 
 
 def git(*arguments: str) -> str:

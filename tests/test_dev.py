@@ -329,9 +329,38 @@ def test_verify_says_what_did_not_run_and_passes_without_it_only_in_quick(
     assert evidence["passed"] is False
 
 
-def test_verify_refuses_what_it_does_not_know() -> None:
-    with pytest.raises(SystemExit, match="--quick or --full, not --slow"):
-        dev.verify(["--slow"])
+def test_verify_runs_the_rows_that_are_named_and_keeps_the_results_of_others(
+    verify: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dev, "PROOFS", [BREAKS, PASSES])
+    monkeypatch.setattr(dev, "git", lambda *arguments: arguments[0])
+    assert 0 == dev.verify(["--full", "holds"])
+    first = json.loads(verify.read_text())
+    assert [("holds", "rev-parse", ["status"])] == [
+        (row["name"], row["commit"], row["uncommitted"]) for row in first["proofs"]
+    ]
+    assert first["passed"] is False  # which takes all rows
+    assert 1 == dev.verify(["--full", "breaks"])
+    both = json.loads(verify.read_text())
+    assert (["breaks", "holds"], first["proofs"]) == (
+        [row["name"] for row in both["proofs"]],
+        both["proofs"][1:],
+    )
+    monkeypatch.setattr(dev, "PROOFS", [PASSES])
+    assert 0 == dev.verify(["--full"])
+    assert json.loads(verify.read_text())["passed"] is True
+    assert 0 == dev.verify(["holds"])
+
+
+@pytest.mark.parametrize("arguments", [["--slow"], ["--full", "--slow"], ["holds", "--slow"]])
+def test_verify_refuses_what_it_does_not_know(
+    arguments: list[str], verify: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dev, "PROOFS", [PASSES, BREAKS])
+    with pytest.raises(
+        SystemExit, match=r"--quick or --full, and any of its rows, not --slow:\nholds, breaks$"
+    ):
+        dev.verify(arguments)
 
 
 def test_an_unknown_command_gets_the_list(machine: Machine) -> None:

@@ -37,6 +37,7 @@ from fastlimit import Limiter, cli
 from fastlimit.replay import demo
 from fastlimit.replay.figures import scale_of
 from fastlimit.traffic import ABUSER, Traffic
+from proofs.rows import PROOFS
 
 ROOT = Path(dev.ROOT)
 EVIDENCE = ROOT / "docs" / "evidence" / "bench.json"
@@ -243,7 +244,8 @@ def fault_of_dev(name: str, arguments: list[str]) -> str:
         case "bench":
             return rejected_by(bench.__main__.arguments, arguments)
         case "verify":
-            return "" if set(arguments) <= {"--quick", "--full"} else f"no such arguments: {arguments}"
+            known = {"--quick", "--full", *(proof.name for proof in PROOFS)}
+            return "" if set(arguments) <= known else f"no such arguments: {arguments}"
     return "" if name in dev.COMMANDS else f"no command {name}"
 
 
