@@ -372,7 +372,7 @@ cdef Decision turned_away(Waiter self, int64_t retry_ns):
     return decision_of(&whole, <str> limiter.names[binding])
 
 
-cpdef int64_t earliest(Bucket bucket, object ahead, int64_t cost) except -1:
+cpdef int64_t earliest(Bucket bucket, object ahead, int64_t cost) except? -1:
     """Nanoseconds until `cost` can begin after `ahead`, if nobody else calls: no more than it takes."""
     cdef Limiter limiter = bucket.limiter
     cdef int64_t now = clock_now(limiter.core.clock)
