@@ -20,7 +20,9 @@ from ._kernel.arguments cimport (
     PySequence_Fast_GET_SIZE, PySequence_Fast_ITEMS, any_cost, batch_of, hash_batch, hash_key, settled_cost,
     shown,
 )
-from ._kernel.atomics cimport load_relaxed, load_relaxed_i64, store_relaxed, store_relaxed_i64
+from ._kernel.atomics cimport (
+    dekker_fence, full_fence, load_relaxed, load_relaxed_i64, store_relaxed, store_relaxed_i64,
+)
 from ._kernel.build cimport build_table, limit_of, log_bytes, ring_length, slots_for
 from ._kernel.clock cimport clock_now, counter_trusted, start_clock, system_clock
 from ._kernel.counters cimport count
@@ -263,6 +265,8 @@ cdef class Limiter:
             if size >= NOGIL_FROM:
                 with nogil:
                     admit_batch(&self.core, hashes, units, size, verdict)
+                if self.core.limit_count > 1:
+                    tell_all(self)  # who may have met a charge that was rolled back
             else:
                 admit_batch(&self.core, hashes, units, size, verdict)
             note_batch(self.core.sketch, batch, size, self.core.secret, hashes, verdict)

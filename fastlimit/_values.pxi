@@ -143,6 +143,7 @@ cdef class ManualClock:
             )
         cdef int64_t before = self.now_ns
         store_relaxed_i64(&self.cell.ns, ns)
+        full_fence()  # and then see who went to sleep: one of the two sees the other
         if self.sleepers:
             wake_sleepers(self, before)
 

@@ -53,6 +53,8 @@ cdef class Waiter:
     cdef readonly int64_t due_ns
     cdef readonly object loop
     cdef int64_t deadline
+    cdef int64_t looked_ns  # a clock that is behind it has been set back
+    cdef bint gave_way
     cdef int64_t forks
     cdef Queue queue        # while it has a place there
     cdef Waiter before
@@ -90,12 +92,13 @@ cdef class Waiter:
         """
         cdef int64_t now = clock_now(self.bucket.limiter.core.clock)
         cdef Waiter first = first_of(self)
+        self.looked_ns = now
         if first is self:
             return attempt(self, now)
         if self.deadline > now:
             self.due_ns = self.deadline
         elif gives_way(self, now):
-            self.due_ns = NEVER
+            self.due_ns = later(now, 1)
         else:
             return turned_away(self, earliest(self.bucket, 0 if first is None else first.cost, self.cost))
         return None
@@ -108,6 +111,7 @@ cdef class Waiter:
         cdef Answer whole
         cdef Limiter limiter = self.bucket.limiter
         cdef int64_t now = clock_now(limiter.core.clock)
+        self.looked_ns = now
         if first_of(self) is not self or <uint64_t> self.cost > load_relaxed(&limiter.core.most_cost):
             return [self]
         operate_key(&limiter.core, &self.bucket.hash, self.cost, now, PEEK, &whole)
@@ -121,6 +125,7 @@ cdef class Waiter:
     def hold(self, int64_t delay):
         """Be due when the `delay`, in ns, of an admitted call is over."""
         self.due_ns = later(clock_now(self.bucket.limiter.core.clock), delay)
+        self.looked_ns = 0
 
     def is_due(self):
         return clock_now(self.bucket.limiter.core.clock) >= self.due_ns
@@ -128,10 +133,12 @@ cdef class Waiter:
     def pause(self):
         """Seconds to sleep now: 0.0 if it is due, -1.0 until it is woken, perhaps by a manual clock."""
         cdef Limiter limiter = self.bucket.limiter
-        cdef int64_t left
+        cdef int64_t now, left
         if limiter.clock is not None:
             limiter.clock.sleepers[self] = self.due_ns
-            return 0.0 if self.is_due() else -1.0  # it may have been moved just before
+            full_fence()
+            now = clock_now(limiter.core.clock)  # which may have been moved just before
+            return -1.0 if self.looked_ns <= now < self.due_ns else 0.0
         if self.due_ns == NEVER:
             return -1.0
         left = self.due_ns - clock_now(limiter.core.clock)
@@ -171,6 +178,7 @@ cdef int join(Waiter self) except -1:
         queue.last = self
         queue.length += 1
         queue.cost += self.cost
+    dekker_fence()
     return 0
 
 
@@ -210,15 +218,17 @@ cdef Waiter first_of(Waiter self):
 
 cdef bint gives_way(Waiter self, int64_t now) except -1:
     """Whether one whose time is over lets the first, which is due and was woken too, go before: there may be
-    room for both. A manual clock jumps over both instants, and in which order they wake is chance."""
-    cdef bint gives = False
-    if self.bucket.limiter.clock is None:
+    room for both. A manual clock jumps over both instants, and in which order they wake is chance.
+
+    Once, and until the clock moves on: the first may be a task of a loop that stands still.
+    """
+    if self.bucket.limiter.clock is None or self.gave_way:
         return False
     with cython.critical_section(self.bucket.limiter):
         if self.queue is not None and self.queue.first is not self and self.queue.first.due_ns <= now:
             self.queue.overdue.append(self)
-            gives = True
-    return gives
+            self.gave_way = True
+    return self.gave_way
 
 
 cdef int stay(Waiter self, int64_t due_ns) except -1:
@@ -228,8 +238,21 @@ cdef int stay(Waiter self, int64_t due_ns) except -1:
         self.due_ns = due_ns
         if self.queue is not None and self.queue.overdue:
             overdue, self.queue.overdue = self.queue.overdue, overdue
-    for waiter in overdue:
-        waiter.wake()
+    return wake_all(overdue)
+
+
+cdef int wake_all(list waiters) except -1:
+    """All of them, also if an interrupt comes in between, which is raised then."""
+    cdef Py_ssize_t i
+    for i in range(len(waiters)):
+        try:
+            waiters[i].wake()
+        except BaseException:
+            try:
+                waiters[i].wake()
+            finally:
+                wake_all(waiters[i + 1:])
+            raise
     return 0
 
 
@@ -263,6 +286,7 @@ cdef int tell_first(Limiter self, const Hash *hash) except -1:
     """That its key may have room sooner than it reckons with."""
     cdef Queue queue
     cdef Waiter first = None
+    dekker_fence()
     if not self.queues:
         return 0
     with cython.critical_section(self):
@@ -272,20 +296,17 @@ cdef int tell_first(Limiter self, const Hash *hash) except -1:
     return give_turn(first)
 
 
+cdef int tell_all(Limiter self) except -1:
+    return wake_all([(<Queue> queue).first for queue in queues_on(self)])
+
+
 cdef list queues_on(Limiter self):
     cdef list queues
+    if not self.queues:
+        return []
     with cython.critical_section(self):
         queues = list(self.queues.copy().values())
-    return [queue for queue in queues if (<Queue> queue).forks == forks]
-
-
-cdef int tell_all(Limiter self) except -1:
-    cdef Waiter first
-    for queue in queues_on(self):
-        with cython.critical_section(self):
-            first = (<Queue> queue).first
-        give_turn(first)
-    return 0
+    return [queue for queue in queues if (<Queue> queue).forks == forks and (<Queue> queue).first is not None]
 
 
 cdef Py_ssize_t waiting_on(Limiter self) except -1:
@@ -298,10 +319,10 @@ cdef Py_ssize_t waiting_on(Limiter self) except -1:
 cdef int wake_sleepers(ManualClock clock, int64_t before) except -1:
     """Those whose time has come; all if the clock was set back, as what they reckon with may have changed."""
     cdef int64_t now = load_relaxed_i64(&clock.cell.ns)
-    for waiter, due_ns in clock.sleepers.copy().items():
-        if (due_ns <= now or now < before) and (<Waiter> waiter).forks == forks:
-            waiter.wake()
-    return 0
+    return wake_all([
+        waiter for waiter, due_ns in clock.sleepers.copy().items()
+        if (due_ns <= now or now < before) and (<Waiter> waiter).forks == forks
+    ])
 
 
 # ---- decisions

@@ -66,7 +66,8 @@ def earliest_of(
         case Algorithm.SLIDING_WINDOW:
             # Where the window of now holds nothing, `reset_ns` is its end; else the end of the next.
             longest_ns = window_ns(limit, 1) + 2
-            edge = reset_ns - longest_ns if reset_ns > longest_ns else reset_ns
+            is_next = reset_ns > window_ns(limit, 1)
+            edge = max(reset_ns - longest_ns, 0) if is_next else reset_ns
             if total <= limit.capacity:
                 return min(retry_ns, edge)
             return edge + window_ns(limit, windows_for(total - limit.capacity, limit) - 1)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import weakref
-from asyncio import AbstractEventLoop, Future, TimerHandle
+from asyncio import AbstractEventLoop, Future, TimerHandle, current_task
 from asyncio.events import _get_running_loop
-from heapq import heapify, heappop, heappush
+from collections.abc import Callable
+from heapq import heappop, heappush
 from itertools import count
 
 from ._core import Bucket, Decision, Waiter, pass_at_once
@@ -55,12 +56,13 @@ async def wait_async(bucket: Bucket, cost: int, timeout_ns: int) -> Decision:
 class TaskWaiter(Waiter):
     """It sleeps on a Future, and is woken in its loop."""
 
-    __slots__ = ("alarms", "signal")
+    __slots__ = ("alarms", "serial", "signal")
     loop: AbstractEventLoop
 
     def __init__(self, bucket: Bucket, cost: int, loop: AbstractEventLoop) -> None:
         self.alarms = alarms_of(loop)
         self.signal: Future[None] | None = None
+        self.serial = -1  # of its alarm that counts
 
     def new_signal(self) -> Future[None]:
         self.signal = self.loop.create_future()
@@ -73,25 +75,27 @@ class TaskWaiter(Waiter):
 
     def wake(self) -> bool:
         """Have the task look again, from wherever this is. False if its loop is closed."""
-        if _get_running_loop() is self.loop:
-            self.resume()
+        return self.tell(self.resume)
+
+    def tell(self, what: Callable[[], None]) -> bool:
+        """Have its loop do this. While it runs no task this may be a signal handler, and the loop asleep."""
+        if _get_running_loop() is self.loop and current_task(self.loop) is not None:
+            what()
             return True
         try:
-            self.loop.call_soon_threadsafe(self.resume)
+            self.loop.call_soon_threadsafe(what)
         except RuntimeError:
             return False
         return True
 
     def turn(self) -> bool:
         """It is the first now. In its own loop it sleeps on until there is room."""
-        if _get_running_loop() is not self.loop:
-            return self.wake()
-        if self.signal is not None and not self.signal.done():
-            self.look_if_ready()
-        return True
+        return self.tell(self.look_if_ready)
 
     def look_if_ready(self) -> None:
         """In its loop."""
+        if self.signal is None or self.signal.done():
+            return
         ready = self.ready()
         for waiter in ready:
             waiter.resume()
@@ -133,33 +137,44 @@ class Alarms:
         if seconds == 0:
             waiter.resume()
         elif seconds > 0:
-            heappush(self.heap, (waiter.due_ns, next(serials), waiter))
+            waiter.serial = next(serials)
+            heappush(self.heap, (waiter.due_ns, waiter.serial, waiter))
             if len(self.heap) > 2 * len(self.members) + FEW_ALARMS:
-                self.heap = [alarm for alarm in self.heap if self.is_set(alarm)]
-                heapify(self.heap)
+                self.tidy()
             if self.armed_ns is None or waiter.due_ns < self.armed_ns:
                 self.arm(waiter.due_ns, seconds)
 
     def is_set(self, alarm: tuple[int, int, TaskWaiter]) -> bool:
-        due_ns, _, waiter = alarm
-        return waiter.due_ns == due_ns and waiter in self.members
+        _, serial, waiter = alarm
+        return waiter.serial == serial and waiter in self.members
 
     def ring(self) -> None:
         """The timer went off."""
         self.timer = None
         self.armed_ns = None
-        while self.heap:
-            due_ns, _, waiter = self.heap[0]
-            if not self.is_set(self.heap[0]):
-                heappop(self.heap)
-            elif (seconds := waiter.pause()) == 0:
-                heappop(self.heap)
-                waiter.look_if_ready()
-            else:
-                self.arm(due_ns, seconds)
-                return
-        if self.members:
+        try:
+            while self.heap:
+                alarm = heappop(self.heap)
+                due_ns, _, waiter = alarm
+                if self.is_set(alarm):
+                    if seconds := waiter.pause():
+                        heappush(self.heap, alarm)
+                        self.arm(due_ns, seconds)
+                        return
+                    waiter.look_if_ready()
+            if self.members:
+                self.start_timer(DAY_MS)
+        except BaseException:  # an interrupt, which may have lost an alarm
+            for waiter in list(self.members):
+                waiter.resume()
             self.start_timer(DAY_MS)
+            raise
+
+    def tidy(self) -> None:
+        heap, self.heap = self.heap, []
+        for alarm in heap:
+            if self.is_set(alarm):
+                heappush(self.heap, alarm)
 
     def arm(self, due_ns: int, seconds: float) -> None:
         # A loop's timers have a resolution of a millisecond; uvloop rounds to the nearest, perhaps to none.
@@ -179,6 +194,8 @@ class Alarms:
 
     def timer_dropped(self, _: object) -> None:
         if self.loop.is_closed():
+            if places.alarms is self:
+                places.alarms = None
             while self.members:
                 self.members.pop().leave()
 

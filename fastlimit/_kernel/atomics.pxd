@@ -9,7 +9,10 @@ publish    a release store; its partner is an acquire load of the same cell.
 relaxed    statistics, the manual clock, and the slots that handles remember, which order nothing.
 dekker     between a claim becoming visible and the search for rivals: store, then load. Two claimers must not
            both miss each other. The locked instruction of the claim is a full barrier on x86; elsewhere a
-           fence is needed, because an acquire load may pass an earlier release store (RCpc).
+           fence is needed, because an acquire load may pass an earlier release store (RCpc). The same between
+           taking a place in a queue and looking for room, and between making room and looking who waits.
+full       between moving a manual clock and looking who sleeps on it, and between going to sleep and reading
+           it: store, then load, where no locked instruction comes in between.
 
 The halves of a word are loaded one by one, so a pair may be torn. A torn pair is never acted on: a write
 succeeds only from exactly what was read, and a refusal reads both again.
@@ -46,6 +49,7 @@ cdef extern from * nogil:
     #else
     #define fl_dekker_fence() __atomic_thread_fence(__ATOMIC_SEQ_CST)
     #endif
+    #define fl_full_fence() __atomic_thread_fence(__ATOMIC_SEQ_CST)
     #define fl_prefetch(address) __builtin_prefetch((address))
     """
     bint cas_word "fl_cas_word"(
@@ -63,4 +67,5 @@ cdef extern from * nogil:
     void publish_u32 "fl_publish"(uint32_t *cell, uint32_t value) noexcept
     void add "fl_add"(uint64_t *cell, uint64_t value) noexcept
     void dekker_fence "fl_dekker_fence"() noexcept
+    void full_fence "fl_full_fence"() noexcept
     void prefetch "fl_prefetch"(const void *address) noexcept
