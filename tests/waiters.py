@@ -55,9 +55,11 @@ class InThread(Call):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.thread = threading.Thread(target=self.run, daemon=True)
-        before = self.seen()
+        before, denied = self.seen(), self.limiter.stats().denied
         self.thread.start()
         until(lambda: self.is_over or self.seen() > before)
+        if self.limiter.stats().denied > denied:
+            until(lambda: self.is_over)
 
     def seen(self) -> int:
         stats = self.limiter.stats()
