@@ -96,9 +96,9 @@ cdef class Waiter:
         if first is self:
             return attempt(self, now)
         if self.deadline > now:
-            self.due_ns = self.deadline
+            line_up(self, self.deadline)
         elif gives_way(self, now):
-            self.due_ns = later(now, 1)
+            line_up(self, later(now, 1))
         else:
             return turned_away(self, earliest(self.bucket, 0 if first is None else first.cost, self.cost))
         return None
@@ -194,6 +194,8 @@ cdef Waiter depart(Waiter self):
             return None
         if self.before is None:
             queue.first = next_one = self.after
+            if next_one is not None:
+                next_one.due_ns = 0  # it is about to look
         else:
             self.before.after = self.after
         if self.after is None:
@@ -214,6 +216,14 @@ cdef Waiter first_of(Waiter self):
         if self.queue is not None:
             first = self.queue.first
     return first
+
+
+cdef int line_up(Waiter self, int64_t due_ns) except -1:
+    """Sleep behind others; not if their turn has just been given to this one."""
+    with cython.critical_section(self.bucket.limiter):
+        if self.before is not None:
+            self.due_ns = due_ns
+    return 0
 
 
 cdef bint gives_way(Waiter self, int64_t now) except -1:
