@@ -51,7 +51,7 @@ cdef Decision acquire_held(PyObject **triples, int size):
             &(<Limiter> members[i].limiter).core, &members[i].hash, NULL, members[i].cost, &charges[number]
         )
         number += (<Limiter> members[i].limiter).core.limit_count
-    charge_all(charges, number, clock_now((<Limiter> members[0].limiter).core.clock))
+    charge_all(charges, number, clock_now((<Limiter> members[0].limiter).core.clock), True)
     binding = combine_all(charges, number, CHARGE, &whole)
     for i in range(member_count):
         count_member(&members[i], charges, whole.allowed)

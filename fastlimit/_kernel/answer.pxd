@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 from fastlimit.algorithms cimport dispatch
 from fastlimit.algorithms.outcome cimport Report
+from .atomics cimport load_relaxed_i64
 from .decide cimport CHARGE, PEEK, Operation, Trace
 from .scale cimport ns_until
 from .table cimport Table
@@ -19,14 +20,14 @@ cdef struct Answer:
 
 
 cdef inline int64_t wait(const Table *table, const Trace *trace, uint64_t instant) noexcept nogil:
-    return ns_until(instant, trace.now, trace.now_ns, table.header.base, trace.limit)
+    return ns_until(instant, trace.now, trace.now_ns, load_relaxed_i64(&table.header.base), &trace.limit)
 
 
 cdef inline void answer(
     const Table *table, const Trace *trace, Operation operation, Answer *given
 ) noexcept nogil:
     cdef Report report = dispatch.report(
-        &trace.before, &trace.after, trace.now, trace.cost, trace.allowed, trace.limit, &trace.ring
+        &trace.before, &trace.after, trace.now, trace.cost, trace.allowed, &trace.limit, &trace.ring
     )
     given.allowed = trace.allowed
     given.limit = trace.limit.capacity

@@ -6,6 +6,8 @@ word       the 16-byte compare-and-swap of a slot. The `__sync` builtin is a ful
 acquire    loads of a slot's halves and identity. Their partner is the compare-and-swap that stored the value:
            identity is settled before a word goes live, so whoever sees a live word sees its identity.
 publish    a release store; its partner is an acquire load of the same cell.
+parameter  a field of a limit (`outcome.pxd`): `_Atomic`, at least an acquire load and a release store, one by
+           one. Whoever reads one that an update wrote also sees the version that it found in force.
 relaxed    statistics, the manual clock, and the slots that handles remember, which order nothing.
 dekker     between a claim becoming visible and the search for rivals: store, then load. Two claimers must not
            both miss each other. The locked instruction of the claim is a full barrier on x86; elsewhere a

@@ -12,19 +12,20 @@ grant twice.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from fastlimit.algorithms cimport dispatch, fixed_window, sliding_log
-from fastlimit.algorithms.outcome cimport Limit, Report, State
-from .atomics cimport add, load_acquire_u32, load_relaxed_u32, store_relaxed_u32
+from fastlimit.algorithms.outcome cimport Limit, Report, State, copy_limit
+from .atomics cimport add, load_relaxed_u32, store_relaxed_u32
 from .clock cimport clock_now
 from .hashing cimport Hash
 from .ring cimport Ring, instant_of, log_unit, log_units
 from .scale cimport MAX_UNITS, units_at
 from .slot cimport (
     BODY_MASK, NOBODY, VERSION_SHIFT, Slot, Word, claimed_ext, count_of, is_live_key, is_still,
-    is_tentative, is_unused, live_word, load_hint, read_whole, read_word, store_hint, swap, tag_of,
+    is_tentative, is_unused, live_word, load_hint, read_word, store_hint, swap, tag_of,
 )
 from .table cimport (
-    CLAIM_ROUNDS, FULL_ALLOW, FULL_SHARE, OVERFLOW_SLOTS, VERSIONS, WINDOW, Found, Table, bind_ring, find,
-    home_of, kill_claim, overflow_key, overflow_of, scan, settle_claim, take,
+    CLAIM_ROUNDS, FULL_ALLOW, FULL_SHARE, OVERFLOW_SLOTS, VERSIONS, WINDOW, Found, Header, Table, bind_ring,
+    find, home_of, is_in_force, kill_claim, limit_at, limit_version, overflow_key, overflow_of, scan,
+    settle_claim, take,
 )
 
 cdef enum Operation:
@@ -43,12 +44,12 @@ cdef enum Result:
 cdef struct Trace:  # what one table decided, for the report
     State before
     State after
-    Limit *limit
+    Limit limit          # a copy
     uint64_t now         # in the limit's units
     uint64_t full_until  # when a full window next has a free slot, if that is why it refused; else 0
     uint64_t cost
     int64_t now_ns
-    uint32_t version
+    uint32_t version     # of that limit, counted on
     bint allowed
     bint clamped         # a debit met the bottom
     Ring ring            # of a sliding log only
@@ -69,35 +70,35 @@ cdef inline uint64_t units(Table *table, const Limit *limit, int64_t now) noexce
 
 
 cdef inline void begin(Table *table, Trace *trace, uint64_t cost, int64_t now) noexcept nogil:
-    trace.version = load_acquire_u32(&table.header.version)
-    trace.limit = &table.header.limits[trace.version]
+    trace.version = limit_version(table.header)
+    copy_limit(&trace.limit, limit_at(table.header, trace.version))
     trace.now_ns = now
-    trace.now = units(table, trace.limit, now)
+    trace.now = units(table, &trace.limit, now)
     trace.cost = cost
     trace.full_until = 0
     trace.clamped = False
 
 
 cdef inline State current_state(
-    Table *table, const Word *word, const Limit *limit, int64_t now
+    Table *table, const Word *word, uint32_t version, const Limit *limit, int64_t now
 ) noexcept nogil:
     """The state of a live word in terms of the current limit, whichever it was written under."""
     cdef State state = state_of(word)
-    cdef Limit *old = &table.header.limits[version_of(word)]
-    if old != limit:
+    cdef const Limit *old = limit_at(table.header, version_of(word))
+    if old != limit_at(table.header, version):
         dispatch.convert(&state, units(table, old, now), units(table, limit, now), old, limit)
     return state
 
 
 cdef inline bint is_free(Table *table, const Word *word, int64_t now) noexcept nogil:
     """Whether a live word may go to another key: it cannot be told from fresh."""
-    cdef Limit *limit = &table.header.limits[version_of(word)]
+    cdef const Limit *limit = limit_at(table.header, version_of(word))
     cdef State state = state_of(word)
     return dispatch.is_fresh(&state, units(table, limit, now), limit)
 
 
 cdef inline bint commit(Slot *slot, const Word *word, const Trace *trace, uint32_t tag) noexcept nogil:
-    cdef Word next = live_word(trace.version, trace.after.body, tag, trace.after.count)
+    cdef Word next = live_word(trace.version % VERSIONS, trace.after.body, tag, trace.after.count)
     return swap(slot, word, &next)
 
 
@@ -114,19 +115,43 @@ cdef inline bint log_and_commit(Slot *slot, const Word *word, Trace *trace, uint
 cdef inline Result evaluate(
     Table *table, Slot *slot, const Word *word, uint64_t cost, int64_t now, Trace *trace
 ) noexcept nogil:
-    """What charging would do, without doing it; not of a log. LOST: not the common case, or out of date."""
-    cdef State state = state_of(word)
+    """What charging would do, without doing it; not of a log. LOST: not the common case, or out of date.
+
+    It reads the limit in place, since a copy would cost each decision, and leaves of the trace only now and
+    what a swap needs.
+    """
+    cdef Header *header = table.header
+    cdef uint32_t version = limit_version(header)
+    cdef const Limit *limit = limit_at(header, version)
     cdef dispatch.Attempt attempted
-    begin(table, trace, cost, now)
-    trace.before = state
-    if word.lo >> VERSION_SHIFT != trace.version:
+    if word.lo >> VERSION_SHIFT != version % VERSIONS:
         return LOST
-    attempted = dispatch.attempt(&state, trace.now, cost, trace.limit)
-    trace.allowed = attempted == dispatch.ALLOWED
-    trace.after = state
+    trace.version = version
+    trace.now = units(table, limit, now)
+    trace.after = state_of(word)
+    attempted = dispatch.attempt(&trace.after, trace.now, cost, limit)
     if attempted == dispatch.ALLOWED:
         return DONE
-    return REFUSED if attempted == dispatch.DENIED and is_still(slot, word) else LOST
+    if attempted == dispatch.DENIED and is_still(slot, word) and is_in_force(header, version):
+        return REFUSED
+    return LOST
+
+
+cdef inline Result evaluate_for_report(
+    Table *table, Slot *slot, const Word *word, uint64_t cost, int64_t now, Trace *trace
+) noexcept nogil:
+    """`evaluate`, with the rest of the trace."""
+    cdef Result result = evaluate(table, slot, word, cost, now, trace)
+    if result == LOST:
+        return LOST
+    copy_limit(&trace.limit, limit_at(table.header, trace.version))
+    trace.before = state_of(word)
+    trace.now_ns = now
+    trace.cost = cost
+    trace.full_until = 0
+    trace.allowed = result == DONE
+    trace.clamped = False
+    return result if is_in_force(table.header, trace.version) else LOST
 
 
 cdef inline Slot *look_up(Table *table, const Hash *key, Slot **hint, Word *word) noexcept nogil:
@@ -158,7 +183,7 @@ cdef inline Result decide(
     if table.entries != NULL:
         return decide_by_log(table, key, slot, &word, cost, now, trace)
     if slot != NULL:
-        result = evaluate(table, slot, &word, cost, now, trace)
+        result = evaluate_for_report(table, slot, &word, cost, now, trace)
         if result == DONE and commit(slot, &word, trace, key.tag):
             return DONE
         if result == REFUSED:
@@ -201,20 +226,20 @@ cdef inline bint apply_to(Table *table, Trace *trace, Operation operation) noexc
     trace.after = trace.before
     trace.allowed = True
     if operation == CHARGE or (operation == PEEK and trace.cost > 0):
-        trace.allowed = dispatch.step(&trace.after, trace.now, trace.cost, trace.limit, &trace.ring)
+        trace.allowed = dispatch.step(&trace.after, trace.now, trace.cost, &trace.limit, &trace.ring)
         if operation == PEEK:
             trace.after = trace.before
     elif operation == DEBIT:
-        trace.clamped = not dispatch.debit(&trace.after, trace.now, trace.cost, trace.limit, &trace.ring)
+        trace.clamped = not dispatch.debit(&trace.after, trace.now, trace.cost, &trace.limit, &trace.ring)
     elif operation == REFUND:
-        dispatch.refund(&trace.after, trace.now, trace.cost, trace.limit, &trace.ring)
+        dispatch.refund(&trace.after, trace.now, trace.cost, &trace.limit, &trace.ring)
     elif operation == RESET:
-        dispatch.reset(&trace.after, table.header.cumulative, trace.limit, &trace.ring)
+        dispatch.reset(&trace.after, table.header.cumulative, &trace.limit, &trace.ring)
     return trace.allowed
 
 
 cdef inline bint is_ahead(const Trace *trace) noexcept nogil:
-    return trace.limit.epoch and fixed_window.is_ahead(&trace.before, trace.now, trace.limit)
+    return trace.limit.epoch and fixed_window.is_ahead(&trace.before, trace.now, &trace.limit)
 
 
 cdef inline bint pulled_back(Slot *slot, const Word *word, Trace *trace) noexcept nogil:
@@ -223,7 +248,7 @@ cdef inline bint pulled_back(Slot *slot, const Word *word, Trace *trace) noexcep
     False if it is not: one window ahead, now counts as that window.
     """
     trace.after = trace.before
-    fixed_window.settle(&trace.after, trace.now, trace.limit)
+    fixed_window.settle(&trace.after, trace.now, &trace.limit)
     if trace.after.body == trace.before.body:
         return False
     commit(slot, word, trace, tag_of(word))
@@ -243,7 +268,7 @@ cdef inline Result operate_on(
     while True:
         begin(table, trace, cost, now)
         bind_ring(table, slot, &trace.ring)
-        trace.before = current_state(table, word, trace.limit, now)
+        trace.before = current_state(table, word, trace.version, &trace.limit, now)
         if is_ahead(trace) and not read_again:
             read_again = True
             now = clock_now(table.clock)
@@ -252,7 +277,7 @@ cdef inline Result operate_on(
             if apply_to(table, trace, operation) and operation != PEEK:
                 if log_and_commit(slot, word, trace, key.tag):
                     return DONE
-            elif is_still(slot, word):
+            elif is_still(slot, word) and is_in_force(table.header, trace.version):
                 return DONE if trace.allowed else REFUSED
         word[0] = read_word(slot)
         if not is_live_key(slot, word, key):
@@ -265,19 +290,24 @@ cdef inline void begin_unseen(
 ) noexcept nogil:
     """Start from fresh, or from the debt of the overflow bucket that the key may have been charged to.
 
-    Its word is read before the limit in force: nothing is converted back to a limit that is not any more.
+    Its word is read before the limit in force: nothing is converted back to a limit that is not any more. And
+    again after it, since the slot is not swapped.
     """
+    cdef Slot *slot = overflow_of(table, key)
     cdef Word word
     cdef bint shares = table.header.when_full == FULL_SHARE
-    if shares:
-        word = read_whole(overflow_of(table, key))
-    begin(table, trace, cost, now)
-    bind_ring(table, overflow_of(table, key), &trace.ring)
-    trace.before = State(0, 0)
-    if shares:
-        trace.before = current_state(table, &word, trace.limit, now)
-        if dispatch.is_fresh(&trace.before, trace.now, trace.limit):
-            trace.before = State(0, 0)
+    while True:
+        if shares:
+            word = read_word(slot)
+        begin(table, trace, cost, now)
+        bind_ring(table, slot, &trace.ring)
+        trace.before = State(0, 0)
+        if shares:
+            trace.before = current_state(table, &word, trace.version, &trace.limit, now)
+            if dispatch.is_fresh(&trace.before, trace.now, &trace.limit):
+                trace.before = State(0, 0)
+        if (not shares or is_still(slot, &word)) and is_in_force(table.header, trace.version):
+            break
 
 
 cdef inline bint inherit_log(Table *table, Slot *slot, const Word *claim, Trace *trace) noexcept nogil:
@@ -291,7 +321,7 @@ cdef inline bint inherit_log(Table *table, Slot *slot, const Word *claim, Trace 
     cdef uint64_t time
     bind_ring(table, slot, &ring)
     units = sliding_log.inside(
-        &trace.before, sliding_log.reading(&trace.before, trace.now), ring.mask + 1, trace.limit, &trace.ring
+        &trace.before, sliding_log.reading(&trace.before, trace.now), ring.mask + 1, &trace.limit, &trace.ring
     )
     for i in range(units):
         time = instant_of(&trace.ring, trace.before.count - units + i)
@@ -340,8 +370,8 @@ cdef inline uint64_t earliest_free(Table *table, const Hash *key, const Trace *t
         word = read_word(slot)
         if not is_tentative(&word):
             bind_ring(table, slot, &ring)
-            state = current_state(table, &word, trace.limit, trace.now_ns)
-            report = dispatch.report(&state, &state, trace.now, 0, True, trace.limit, &ring)
+            state = current_state(table, &word, trace.version, &trace.limit, trace.now_ns)
+            report = dispatch.report(&state, &state, trace.now, 0, True, &trace.limit, &ring)
             earliest = min(earliest, report.fresh_at)
         slot += 1
     return max(earliest, trace.now + 1)
@@ -358,13 +388,14 @@ cdef inline Result operate_full(
         add(&table.header.full_events, 1)
     if table.header.when_full == FULL_SHARE:
         return operate_on(table, &shared_key, slot, &word, operation, cost, now, trace)
-    begin(table, trace, cost, now)
-    trace.before = trace.after = State(0, 0)
-    trace.allowed = table.header.when_full == FULL_ALLOW or cost == 0
-    if trace.allowed:
-        return DONE
-    trace.full_until = earliest_free(table, key, trace)
-    return REFUSED
+    while True:
+        begin(table, trace, cost, now)
+        trace.before = trace.after = State(0, 0)
+        trace.allowed = table.header.when_full == FULL_ALLOW or cost == 0
+        if not trace.allowed:
+            trace.full_until = earliest_free(table, key, trace)
+        if is_in_force(table.header, trace.version):
+            return DONE if trace.allowed else REFUSED
 
 
 cdef inline Result give_to_unseen(Table *table, Trace *trace) noexcept nogil:
@@ -451,21 +482,21 @@ cdef inline void sweep(Table *table) noexcept nogil:
     sweep; a claim never survives a sweep, so a version's parameters are not replaced while a word may yet be
     written under it.
     """
-    cdef uint32_t version = load_acquire_u32(&table.header.version)
-    cdef Limit *limit = &table.header.limits[version]
+    cdef uint32_t version = limit_version(table.header)
+    cdef const Limit *limit = limit_at(table.header, version)
     cdef Slot *slot = table.slots
     cdef Slot *end = table.slots + table.slot_count + OVERFLOW_SLOTS
     cdef Word word, next
     cdef State state
     while slot != end:
         word = read_word(slot)
-        if is_unused(&word) or (not is_tentative(&word) and version_of(&word) == version):
+        if is_unused(&word) or (not is_tentative(&word) and version_of(&word) == version % VERSIONS):
             slot += 1
         elif is_tentative(&word):
             slot += claimed_ext(&word) == NOBODY or kill_claim(slot, &word)
         else:
-            state = current_state(table, &word, limit, clock_now(table.clock))
-            next = live_word(version, state.body, tag_of(&word), state.count)
+            state = current_state(table, &word, version, limit, clock_now(table.clock))
+            next = live_word(version % VERSIONS, state.body, tag_of(&word), state.count)
             slot += swap(slot, &word, &next)
 
 

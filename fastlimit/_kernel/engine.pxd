@@ -1,9 +1,9 @@
 """One limiter in C: the tables of its limits, its clock and counters; what it does with one key, and many."""
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
-from fastlimit.algorithms.outcome cimport Limit
+from fastlimit.algorithms.outcome cimport Limit, copy_limit
 from .answer cimport Answer, answer, combine
 from .atomics cimport load_relaxed, publish_u32
 from .build cimport free_table, log_bytes, table_bytes
@@ -14,7 +14,7 @@ from .hashing cimport SECRET_WORDS, Hash
 from .pages cimport map_pages, unmap_pages
 from .sketch cimport Sketch
 from .slot cimport Slot, load_hint, store_hint
-from .table cimport VERSIONS, Header, Table, prefetch_home
+from .table cimport Header, Table, limit_at, prefetch_home
 from .together cimport Charge, charge_all
 
 cdef enum:
@@ -69,10 +69,10 @@ cdef inline void change_limit(Engine *engine, int i, const Limit *limit) noexcep
     is written anew would be misread.
     """
     cdef Header *header = engine.tables[i].header
-    cdef int next_version = (header.version + 1) % VERSIONS
+    cdef uint32_t version = header.version + 1
     sweep(&engine.tables[i])
-    header.limits[next_version] = limit[0]
-    publish_u32(&header.version, next_version)
+    copy_limit(limit_at(header, version), limit)
+    publish_u32(&header.version, version)
     sweep(&engine.tables[i])
 
 
@@ -89,9 +89,11 @@ cdef inline void prepare(
         charges[i].slot = load_hint(&hints[i]) if hints != NULL else NULL
 
 
-cdef inline bint charge_prepared(Engine *engine, Slot **hints, int64_t *now, Charge *charges) noexcept nogil:
+cdef inline bint charge_prepared(
+    Engine *engine, Slot **hints, int64_t *now, Charge *charges, bint reports
+) noexcept nogil:
     """`now` is brought forward as by `admit`."""
-    cdef bint allowed = charge_all(charges, engine.limit_count, now[0])
+    cdef bint allowed = charge_all(charges, engine.limit_count, now[0], reports)
     cdef int i
     for i in range(engine.limit_count):
         now[0] = max(now[0], charges[i].trace.now_ns)
@@ -105,7 +107,7 @@ cdef inline bint admit_several(
 ) noexcept nogil:
     cdef Charge[MAX_LIMITS] charges
     prepare(engine, key, hints, cost, charges)
-    return charge_prepared(engine, hints, now, charges)
+    return charge_prepared(engine, hints, now, charges, False)
 
 
 cdef inline bint admit_key(
@@ -144,7 +146,7 @@ cdef inline int attempt_key(
         answer(&engine.tables[0], &trace, operation, whole)
     else:
         prepare(engine, key, hints, cost, charges)
-        charge_prepared(engine, hints, &now, charges)
+        charge_prepared(engine, hints, &now, charges, True)
         binding = combine_all(charges, engine.limit_count, operation, whole)
     return binding
 
@@ -154,10 +156,13 @@ cdef inline int operate_key(
 ) noexcept nogil:
     """An operation on every limit that is no charge and not counted. Returns the binding limit's number."""
     cdef Charge[MAX_LIMITS] charges
-    cdef int i
-    for i in range(engine.limit_count):
+    cdef int i = 0
+    while True:
         charges[i].table = &engine.tables[i]
         operate(&engine.tables[i], key, operation, cost, now, &charges[i].trace)
+        i += 1
+        if i == engine.limit_count:
+            break
     return combine_all(charges, engine.limit_count, operation, whole)
 
 

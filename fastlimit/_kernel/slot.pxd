@@ -114,14 +114,6 @@ cdef inline bint is_still(Slot *slot, const Word *word) noexcept nogil:
     return load_acquire(&slot.hi) == word.hi and load_acquire(&slot.lo) == word.lo
 
 
-cdef inline Word read_whole(Slot *slot) noexcept nogil:
-    """Both halves, as one word; for a slot that is used without being swapped."""
-    cdef Word word = read_word(slot)
-    while not is_still(slot, &word):
-        word = read_word(slot)
-    return word
-
-
 cdef inline bint swap(Slot *slot, const Word *old, const Word *new) noexcept nogil:
     return cas_word(&slot.lo, old.lo, old.hi, new.lo, new.hi)
 

@@ -18,7 +18,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from fastlimit.algorithms.outcome cimport Limit
-from .atomics cimport cas_u64, dekker_fence, load_acquire, prefetch
+from .atomics cimport cas_u64, dekker_fence, load_acquire, load_acquire_u32, prefetch
 from .clock cimport Clock
 from .hashing cimport Hash, high_product
 from .ring cimport Entry, Ring
@@ -47,7 +47,7 @@ cdef enum:
 
 cdef struct Header:
     Limit[VERSIONS] limits
-    uint32_t version         # of the current limit; a slot names the one its body is expressed in
+    uint32_t version         # of the current limit, counted on; a word names its own, modulo VERSIONS
     uint32_t cumulative      # counts are totals that the next key inherits (buckets)
     uint32_t when_full
     int64_t base             # slots hold time since here
@@ -77,6 +77,26 @@ cdef struct Found:
     Word claim_word
     Word free_word
 
+
+# ---- limits
+#
+# Three updates after a set of parameters came into force, the next is written in its place, field by field.
+# By then every word that named it has been changed. So what is worked out from a word and its limit is of one
+# limit if the word is swapped, or the version is what it was before the limit was read.
+
+cdef inline uint32_t limit_version(const Header *header) noexcept nogil:
+    return load_acquire_u32(&header.version)
+
+
+cdef inline Limit *limit_at(Header *header, uint32_t version) noexcept nogil:
+    return &header.limits[version % VERSIONS]
+
+
+cdef inline bint is_in_force(const Header *header, uint32_t version) noexcept nogil:
+    return limit_version(header) == version
+
+
+# ---- searching
 
 cdef inline Slot *home_of(Table *table, const Hash *key) noexcept nogil:
     return table.slots + 2 * high_product(key.home, table.lines)

@@ -4,7 +4,8 @@ from libc.stdint cimport int64_t, uint64_t
 
 from .clock cimport clock_now
 from .decide cimport (
-    CHARGE, DONE, LOST, PEEK, REFUND, REFUSED, Result, Trace, commit, evaluate, look_up, operate,
+    CHARGE, DONE, LOST, PEEK, REFUND, REFUSED, Result, Trace, commit, evaluate, evaluate_for_report, look_up,
+    operate,
 )
 from .hashing cimport Hash
 from .slot cimport Slot, Word
@@ -30,7 +31,7 @@ cdef inline bint peek_all(Charge *charges, int count, int64_t now) noexcept nogi
     return allowed
 
 
-cdef inline bint evaluate_all(Charge *charges, int count, int64_t now) noexcept nogil:
+cdef inline bint evaluate_all(Charge *charges, int count, int64_t now, bint reports) noexcept nogil:
     """Work all of them out, writing nothing; a charge that may be committed as it is keeps its slot."""
     cdef Charge *charge
     cdef Result result
@@ -42,7 +43,14 @@ cdef inline bint evaluate_all(Charge *charges, int count, int64_t now) noexcept 
         if charge.cost == 0 or charge.table.entries != NULL:
             pass
         elif look_up(charge.table, charge.key, &charge.slot, &charge.word) != NULL:
-            result = evaluate(charge.table, charge.slot, &charge.word, charge.cost, now, &charge.trace)
+            if reports:
+                result = evaluate_for_report(
+                    charge.table, charge.slot, &charge.word, charge.cost, now, &charge.trace
+                )
+            else:
+                result = evaluate(charge.table, charge.slot, &charge.word, charge.cost, now, &charge.trace)
+                charge.trace.now_ns = now
+                charge.trace.allowed = result == DONE
         if result == LOST:
             charge.slot = NULL
             operate(charge.table, charge.key, PEEK, charge.cost, now, &charge.trace)
@@ -62,16 +70,16 @@ cdef inline void roll_back(Charge *charges, int refused, int count, int64_t now)
             operate(charges[i].table, charges[i].key, PEEK, charges[i].cost, now, &charges[i].trace)
 
 
-cdef inline bint charge_all(Charge *charges, int count, int64_t now) noexcept nogil:
-    """Evaluate all, then charge in order; a refusal on the way rolls back.
+cdef inline bint charge_all(Charge *charges, int count, int64_t now, bint reports) noexcept nogil:
+    """Evaluate all, then charge in order; a refusal on the way rolls back. `reports`: traces are answered.
 
     Never admits too much. A concurrent call may be refused by a charge that is about to be rolled back, and a
     kill leaves at most the charged prefix.
     """
     cdef Charge *charge
     cdef int i
-    if not evaluate_all(charges, count, now):
-        for i in range(count):
+    if not evaluate_all(charges, count, now, reports):
+        for i in range(count if reports else 0):
             charges[i].trace.after = charges[i].trace.before
         return False
     for i in range(count):

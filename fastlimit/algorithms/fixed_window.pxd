@@ -28,18 +28,19 @@ cdef inline uint64_t start_of(uint64_t index, const Limit *limit) noexcept nogil
     return days_before_month(index * limit.months) * DAY if limit.months else index * limit.window
 
 
-cdef inline uint64_t month_index(uint64_t now, const Limit *limit) noexcept nogil:
+cdef inline uint64_t month_index(uint64_t now, uint32_t window) noexcept nogil:
     cdef uint64_t days = now // DAY
     cdef uint64_t months = less(days * 4_800 // DAYS_PER_CYCLE, 1)
     while days_before_month(months + 1) <= days:
         months += 1
-    return months // limit.months
+    return months // window
 
 
 cdef inline uint64_t index_of(uint64_t now, const Limit *limit) noexcept nogil:
     """now // window by the reciprocal, at most one too low; a division would take longer than the rest."""
-    if limit.months:
-        return month_index(now, limit)
+    cdef uint32_t months = limit.months  # read once: an update may just be making it 0
+    if months:
+        return month_index(now, months)
     cdef uint64_t index = high_product(now, limit.reciprocal)
     return index + (now - index * limit.window >= limit.window)
 

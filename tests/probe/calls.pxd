@@ -3,7 +3,7 @@
 What goes wrong in those is what the tests must notice.
 """
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from fastlimit._kernel.answer cimport Answer, answer
 from fastlimit._kernel.atomics cimport load_relaxed_i64, publish_u32, store_relaxed, store_relaxed_i64
@@ -18,10 +18,11 @@ from fastlimit._kernel.hashing cimport Hash
 from fastlimit._kernel.ring cimport log_units
 from fastlimit._kernel.slot cimport Slot, Word, claimed_gen, count_of, live_word
 from fastlimit._kernel.table cimport (
-    CLAIM_ROUNDS, VERSIONS, Found, Header, bind_ring, find, outlives_rivals, scan, settle_identity, take,
+    CLAIM_ROUNDS, VERSIONS, Found, Header, bind_ring, find, limit_at, outlives_rivals, scan, settle_identity,
+    take,
 )
 from fastlimit._kernel.together cimport Charge, charge_all, evaluate_all
-from fastlimit.algorithms.outcome cimport Limit
+from fastlimit.algorithms.outcome cimport Limit, copy_limit
 
 cdef enum Action:
     CHARGE_ALL         # `Limiter.acquire`, or `acquire_all`
@@ -85,7 +86,7 @@ cdef inline bint load_then_store(Charge *one, int64_t now) noexcept nogil:
         if slot == NULL:
             break
         begin(one.table, &one.trace, one.cost, now)
-        if version_of(&word) != one.trace.version:
+        if version_of(&word) != one.trace.version % VERSIONS:
             break
         bind_ring(one.table, slot, &one.trace.ring)
         one.trace.before = state_of(&word)
@@ -96,7 +97,7 @@ cdef inline bint load_then_store(Charge *one, int64_t now) noexcept nogil:
         )
     if not logged:
         return decide(one.table, one.key, NULL, one.cost, now, &one.trace) == DONE
-    next = live_word(one.trace.version, one.trace.after.body, one.key.tag, one.trace.after.count)
+    next = live_word(one.trace.version % VERSIONS, one.trace.after.body, one.key.tag, one.trace.after.count)
     store_relaxed(&slot.lo, next.lo)
     store_relaxed(&slot.hi, next.hi)
     return True
@@ -108,7 +109,7 @@ cdef inline bint refuse_hastily(Charge *one, int64_t now) noexcept nogil:
     if slot != NULL:
         begin(one.table, &one.trace, one.cost, now)
         bind_ring(one.table, slot, &one.trace.ring)
-        one.trace.before = current_state(one.table, &word, one.trace.limit, now)
+        one.trace.before = current_state(one.table, &word, one.trace.version, &one.trace.limit, now)
         if not apply_to(one.table, &one.trace, CHARGE):
             return False
         if log_and_commit(slot, &word, &one.trace, one.key.tag):
@@ -172,7 +173,7 @@ cdef inline bint claim_without(Precaution left_out, Charge *one, int64_t now) no
 cdef inline bint charge_keeping(Charge *charges, int number, int64_t now) noexcept nogil:
     cdef Charge *one
     cdef int i
-    if not evaluate_all(charges, number, now):
+    if not evaluate_all(charges, number, now, True):
         return False
     for i in range(number):
         one = &charges[i]
@@ -197,9 +198,9 @@ cdef inline bint refund_in_no_time(Charge *one, int64_t now) noexcept nogil:
 
 cdef inline void publish_early(Engine *engine, const Limit *limit) noexcept nogil:
     cdef Header *header = engine.tables[0].header
-    cdef int next_version = (header.version + 1) % VERSIONS
-    publish_u32(&header.version, next_version)
-    header.limits[next_version] = limit[0]
+    cdef uint32_t version = header.version + 1
+    publish_u32(&header.version, version)
+    copy_limit(limit_at(header, version), limit)
     sweep(&engine.tables[0])
 
 
@@ -239,7 +240,7 @@ cdef inline bint make(Plan *plan) noexcept nogil:
         return charge_keeping(plan.charges, plan.number, now)
     if plan.number == 1:
         return decide(one.table, one.key, NULL, one.cost, now, &one.trace) == DONE
-    return charge_all(plan.charges, plan.number, now)
+    return charge_all(plan.charges, plan.number, now, True)
 
 
 cdef inline void perform(Plan *plan) noexcept nogil:
