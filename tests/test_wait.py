@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from waiters import InThread, until
 
 from fastlimit import (
+    Bucket,
     CostExceedsLimit,
     FixedWindow,
     LeakyBucket,
@@ -21,6 +24,8 @@ from fastlimit import (
     SlidingWindow,
     TokenBucket,
 )
+from fastlimit._core import ThreadWaiter, Waiter
+from fastlimit.limiter import FOREVER_NS
 from fastlimit.limits import Limit
 from fastlimit.testing import ManualClock
 
@@ -296,6 +301,81 @@ def test_a_queue_keeps_its_limiter_and_nothing_after(clock: ManualClock) -> None
         assert alive() is None
     finally:
         gc.enable()
+
+
+def test_a_clock_that_is_set_back_while_one_goes_to_sleep_is_noticed(clock: ManualClock) -> None:
+    limiter = used_up("5/min", clock)
+    waiter = ThreadWaiter(limiter.bucket("a"), 1)
+    waiter.enter(FOREVER_NS)
+    assert (None, -1.0) == (waiter.look(), waiter.pause())
+    assert waiter.look() is None
+    clock.set(NOON - 30)
+    assert waiter.pause() == 0.0  # it looks again
+    assert (None, -1.0) == (waiter.look(), waiter.pause())
+    waiter.leave()
+    assert 0 == limiter.stats().waiting
+
+
+class Interrupted(Waiter):
+    """Its first wake-up is interrupted."""
+
+    def __init__(self, bucket: Bucket, cost: int) -> None:
+        self.wake_ups = 0
+
+    def wake(self) -> bool:
+        self.wake_ups += 1
+        if self.wake_ups == 1:
+            raise KeyboardInterrupt
+        return True
+
+
+@pytest.mark.parametrize("name", ["clock", "update", "refund"])
+def test_an_interrupt_amid_wake_ups_keeps_nobody_asleep(name: str, clock: ManualClock) -> None:
+    limiter = Limiter("5/min", clock=clock)
+    waiters = []
+    for key in "abc":
+        limiter.acquire(key, 5)
+        waiters.append(Interrupted(limiter.bucket(key), 1))
+        waiters[-1].enter(FOREVER_NS)
+        assert (None, -1.0) == (waiters[-1].look(), waiters[-1].pause())
+    ways: dict[str, Callable[[], object]] = {
+        "clock": lambda: clock.advance(60),
+        "update": lambda: limiter.update("6/min"),
+        "refund": lambda: [limiter.refund(key) for key in "abc"],
+    }
+    for _ in waiters:
+        with contextlib.suppress(KeyboardInterrupt):
+            ways[name]()
+    assert all(waiter.wake_ups >= 2 for waiter in waiters)
+    for waiter in waiters:
+        waiter.leave()
+    assert 0 == limiter.stats().waiting
+
+
+def test_a_timeout_ends_behind_a_first_that_stands_still(clock: ManualClock) -> None:
+    """A task whose loop does not run, though it is due: it is let go before, but once only."""
+    limiter, loop = used_up("5/min", clock), asyncio.new_event_loop()
+
+    async def enter() -> None:
+        task = loop.create_task(limiter.wait_async("a"))
+        await asyncio.sleep(0)
+        tasks.append(task)
+
+    tasks: list[asyncio.Task[Any]] = []
+    loop.run_until_complete(enter())
+    behind = InThread(limiter, "a", 1, 24)
+    clock.advance(24)
+
+    def is_over_as_time_goes_on() -> bool:
+        clock.advance(0.001)
+        return behind.is_over
+
+    until(is_over_as_time_goes_on)
+    assert not behind.result
+    tasks[0].cancel()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    assert 0 == limiter.stats().waiting
 
 
 def test_a_thread_does_not_wait_for_the_loop_that_it_blocks(clock: ManualClock) -> None:

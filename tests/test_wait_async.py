@@ -6,7 +6,7 @@ import asyncio
 import gc
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from waiters import PATIENCE_S, InTask, InThread, WakeUps, settle, turn, until
 
 from fastlimit import CostExceedsLimit, Decision, Limiter
 from fastlimit.testing import ManualClock
-from fastlimit.waiting import Alarms
+from fastlimit.waiting import FEW_ALARMS, Alarms, TaskWaiter, places
 
 NOON = 60_000.0
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
@@ -55,7 +55,7 @@ def allowed(tasks: list[InTask]) -> list[bool | None]:
     return [bool(task.result) if task.is_over else None for task in tasks]
 
 
-async def gathered(coroutines: list[Coroutine[Any, Any, Decision]]) -> list[Decision]:
+async def gathered(coroutines: Sequence[Awaitable[Decision]]) -> list[Decision]:
     return await asyncio.gather(*coroutines)
 
 
@@ -188,6 +188,43 @@ def test_on_a_manual_clock_a_loop_only_hears_of_its_end(clock: ManualClock) -> N
     turn(loop, 20)
     assert ([True] * 5, 1, 0) == (allowed(tasks), loop.timers, loop.armed())
     loop.close()
+
+
+def test_alarms_that_are_set_anew_do_not_pile_up(loop: asyncio.AbstractEventLoop) -> None:
+    limiter = used_up("fixed-window 5/day", None)
+    tasks = tasks_of(loop, limiter, (1, None), (1, 80_000))
+
+    async def tell() -> int:
+        for _ in range(1_000):
+            limiter.refund("a", 0)
+        return len(places.alarms.heap) if places.alarms else -1
+
+    assert 0 < loop.run_until_complete(tell()) <= 2 * len(tasks) + FEW_ALARMS
+    for task in tasks:
+        task.task.cancel()
+    turn(loop)
+
+
+def test_an_interrupt_amid_alarms_keeps_nobody_asleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    limiter = Limiter("200/s burst 1")
+    loop = asyncio.new_event_loop()
+    look = TaskWaiter.look_if_ready
+    interrupts = 0
+
+    def interrupted(waiter: TaskWaiter) -> None:
+        nonlocal interrupts
+        interrupts += 1
+        if interrupts == 1:
+            raise KeyboardInterrupt
+        look(waiter)
+
+    monkeypatch.setattr(TaskWaiter, "look_if_ready", interrupted)
+    waits = [loop.create_task(limiter.wait_async("a")) for _ in range(5)]
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_forever()
+    assert all(loop.run_until_complete(gathered(waits)))
+    loop.close()
+    assert interrupts > 1
 
 
 # --- interrupted
@@ -348,16 +385,21 @@ def test_deadlines_in_other_loops_are_kept(others: list[LoopInThread], clock: Ma
     assert first.result(PATIENCE_S)
 
 
+@pytest.mark.parametrize("make", LOOPS.values(), ids=LOOPS)
 @pytest.mark.parametrize("real", [False, True], ids=["manual clock", "system's clock"])
 @pytest.mark.parametrize("place", [0, 1], ids=["head", "behind"])
 def test_a_loop_that_is_closed_holds_nobody_up(
-    others: list[LoopInThread], clock: ManualClock, place: int, real: bool
+    others: list[LoopInThread],
+    clock: ManualClock,
+    place: int,
+    real: bool,
+    make: Callable[[], asyncio.AbstractEventLoop],
 ) -> None:
     """Closed with its tasks pending, which `asyncio.run` would never do."""
     limiter = used_up("5/min" if not real else "20/s burst 1", None if real else clock)
     if real:
         limiter.debit("a")  # a tenth of a second, in which the loop goes
-    dying = asyncio.new_event_loop()
+    dying = make()
     dying.set_exception_handler(lambda *_: None)
     calls = [others[0].call(limiter)] if place else []
     tasks = tasks_of(dying, limiter, (1, None))

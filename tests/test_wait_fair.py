@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scale import SEED, by_mode
 from waiters import Call, Expected, InTask, InThread, Model, WakeUps, settle, turn, until, until_over
@@ -181,21 +181,28 @@ def test_threads_and_tasks_wait_as_the_model_does(
 # --- how far the estimate is from what happens
 
 costs = st.lists(st.integers(1, 5), min_size=1, max_size=12)
+histories = st.lists(st.tuples(st.integers(-5, 5), st.floats(-0.2, 1.5)), max_size=4)
 
 
 @pytest.mark.parametrize("limit", LIMITS, ids=str)
 @settings(max_examples=by_mode(60, 200, 4_000))
-@given(used=st.lists(st.tuples(st.integers(1, 5), st.floats(0, 1.5)), max_size=4), costs=costs)
+@given(start=st.sampled_from([0, 0, -1, -2, 1, 10**9]), history=histories, costs=costs)
+@example(start=-1, history=[(1, 0.0)], costs=[1, 1])
 def test_estimates_are_exact_for_buckets_and_never_too_late(
-    limit: Limit, used: list[tuple[int, float]], costs: list[int]
+    limit: Limit, start: int, history: list[tuple[int, float]], costs: list[int]
 ) -> None:
-    """Against an admission one after the other on the engine itself, each as soon as it can be."""
-    clock = ManualClock(START_S)
+    """Against an admission one after the other on the engine itself, each as soon as it can be.
+
+    Around an edge of windows, after debits and refunds, and a clock that also stepped back.
+    """
+    period_ns = limit.rate.period_ns or 2_600_000 * SECOND
+    clock = ManualClock(START_S + 2 * period_ns / SECOND)
+    clock.set_ns(clock.now_ns + start)
     limiter = Limiter(limit, clock=clock)
     most = limiter.peek("k").limit
-    for cost, pause in used:
-        limiter.debit("k", cost)
-        clock.advance_ns(int(pause * (limit.rate.period_ns or 2_600_000 * SECOND)))
+    for cost, pause in history:
+        (limiter.debit if cost > 0 else limiter.refund)("k", abs(cost))
+        clock.set_ns(clock.now_ns + int(pause * period_ns))
     *ahead, own = [min(cost, most) for cost in costs]
     estimate = earliest(limiter.bucket("k"), sum(ahead), own)
     asked_ns = clock.now_ns

@@ -102,6 +102,32 @@ def handler_that_gives_back() -> None:
     done(signals=hits)
 
 
+@scene()
+def handler_in_an_idle_loop() -> None:
+    """An event loop that sleeps does not notice what a handler does unless it is told."""
+    clock, hits = ManualClock(60.0), 0
+    limiter = used_up("10/s burst 10", clock)
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        nonlocal hits
+        hits += 1
+        if hits % 2:
+            clock.advance(0.1)
+        else:
+            limiter.refund(KEY)
+
+    async def wait() -> None:
+        for _ in range(100):
+            signal.setitimer(signal.ITIMER_REAL, 0.002)
+            await limiter.wait_async(KEY)
+
+    signal.signal(signal.SIGALRM, handler)
+    go()
+    asyncio.run(wait())
+    assert hits >= 100
+    done(signals=hits)
+
+
 class Garbage:
     """A call that waits, and is found by the garbage collector only."""
 
