@@ -23,12 +23,12 @@ serials = count()  # breaks ties between alarms: who set one first
 
 async def wait_async(bucket: Bucket, cost: int, timeout_ns: int) -> Decision:
     """`Limiter.wait_async`, with checked arguments."""
-    decision = pass_at_once(bucket, cost, timeout_ns)
-    if decision is not None and (cost == 0 or not decision.delay_ns):
-        return decision
     loop = _get_running_loop()
     if loop is None:
         raise RuntimeError("wait_async needs a running event loop; in a thread use `wait`")
+    decision = pass_at_once(bucket, cost, timeout_ns)
+    if decision is not None and (cost == 0 or not decision.delay_ns):
+        return decision
     waiter = TaskWaiter(bucket, cost, loop)
     waiter.alarms.add(waiter)
     try:

@@ -78,11 +78,11 @@ def test_a_call_that_is_not_awaited_decides_nothing(clock: ManualClock) -> None:
 
 
 def test_without_a_loop_it_says_so(clock: ManualClock) -> None:
-    limiter = used_up("5/min", clock)
+    limiter = Limiter("leaky-bucket 5/min", clock=clock)
     call = limiter.wait_async("a")
     with pytest.raises(RuntimeError, match=r"^wait_async needs a running event loop; in a thread use"):
         call.send(None)
-    assert 0 == limiter.stats().waiting
+    assert (0, 5) == (limiter.stats().waiting, limiter.peek("a").remaining)
 
 
 def test_thousands_are_admitted_in_order_by_one_wake_up_each(
