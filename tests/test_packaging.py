@@ -77,7 +77,7 @@ class Built:
 
     @property
     def site(self) -> str:
-        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        version = f"python{sys.version_info.major}.{sys.version_info.minor}{sys.abiflags}"
         return str(self.installed / "lib" / version / "site-packages")
 
 
@@ -179,7 +179,7 @@ def test_the_wheel_says_what_it_is(built: Built) -> None:
     assert expected == (*fields, built.metadata.get_all("License-File"))
     interpreter = f"cp{sys.version_info.major}{sys.version_info.minor}"
     assert built.tags is not None
-    assert built.tags.startswith(f"{interpreter}-{interpreter}-")
+    assert built.tags.startswith(f"{interpreter}-{interpreter}{sys.abiflags}-")
 
 
 def test_the_core_depends_on_nothing(built: Built) -> None:
