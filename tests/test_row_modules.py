@@ -70,6 +70,16 @@ def test_tests_under_a_gil_fail_as_its_plugin_says() -> None:
     assert "the GIL is on, once fastlimit is imported" in said
 
 
+def test_each_test_that_it_leaves_out_exists() -> None:
+    files = {name.partition("::")[0] for name in free_threaded.LEFT_OUT}
+    status, said = python("-m", "pytest", "-p", "no:cacheprovider", "--co", "-q", *files)
+    assert 0 == status
+    collected = said.splitlines()
+    assert [] == [
+        name for name in free_threaded.LEFT_OUT if not any(one.startswith(name) for one in collected)
+    ]
+
+
 # --- sanitizers
 
 REPORTS = [
