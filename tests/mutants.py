@@ -340,20 +340,20 @@ a debit that logs nothing takes time
 + State(at, log + (at,) * charged)
 
 a refund takes the oldest units
-- log[: max(len(log) - cost, 0)]
-+ log[cost:]
+- state.log[: len(state.log) - cost]
++ state.log[cost:]
 
 a refund one short
-- log[: max(len(log) - cost, 0)]
-+ log[: max(len(log) - cost + 1, 0)]
+- state.log[: len(state.log) - cost]
++ state.log[: len(state.log) - cost + 1]
 
 a refund takes no time
-- State(state.newest + 1, rest)
-+ State(state.newest, rest)
+- State(state.newest + 1,
++ State(state.newest,
 
 a refund of all is not fresh
-- if rest else fresh()
-+ if True else fresh()
+- fresh() if owed else state
++ State(state.newest + 1, ()) if owed else state
 """,
 }
 

@@ -290,3 +290,21 @@ def test_a_log_beside_a_bucket_is_all_or_nothing() -> None:
     clock.advance(1.0)
     assert bytes([1, 1, 1, 0]) == limiter.allow_many(["k"] * 4)
     assert (6, 2) == (limiter.stats().allowed, limiter.stats().denied)
+
+
+# --- clocks that step back
+
+
+def test_units_that_had_left_count_again_if_the_clock_steps_back_after_a_refund() -> None:
+    """A refund takes the newest units only, and moves a log's time by its one tick only."""
+    clock = ManualClock(100.0)
+    limiters = [make("sliding-log 5/10s", clock=clock) for make in (Limiter, ReferenceLimiter)]
+    for limiter in limiters:
+        clock.set(100.0)
+        limiter.acquire("k", 3)
+        clock.set(101.0)
+        limiter.acquire("k", 2)
+        clock.set(110.0)
+        assert 4 == limiter.refund("k", 1).remaining
+        clock.set(109.0)
+        assert (1, 0) == (limiter.peek("k").remaining, limiter.acquire("k", 1).remaining)

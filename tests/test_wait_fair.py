@@ -58,6 +58,8 @@ class Play:
         self.clock = ManualClock(START_S)
         self.limiter = Limiter(limit, clock=self.clock)
         self.model = Model(limit, self.clock)
+        for one in (self.limiter, self.model.limiter):  # the time of a limiter begins with its first use
+            one.peek("k")
         self.calls: dict[int, Call] = {}
         self.cancelled: set[int] = set()
         self.most = min(self.limiter.peek("k").limit, 6)

@@ -187,7 +187,7 @@ class Model:
 
     def enter(self, call: Expected, was_refused: bool, exact: bool) -> None:
         self.queue.append(call)
-        if self.queue[0] is call or call.deadline_ns == self.clock.now_ns:
+        if self.queue[0] is call:
             self.work()
         if call not in self.queue[1:] or call.deadline_ns is None:
             return

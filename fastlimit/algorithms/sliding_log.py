@@ -76,11 +76,10 @@ def debit(state: State, now: int, cost: int, limit: Limit) -> tuple[bool, State]
 
 def refund(state: State, now: int, cost: int, limit: Limit) -> State:
     """Take the newest units out; with the last of them the key is fresh."""
-    log = inside(state, reading(state, now), limit)
-    if not log:
-        return state
-    rest = log[: max(len(log) - cost, 0)]
-    return State(state.newest + 1, rest) if rest else fresh()
+    owed = len(inside(state, reading(state, now), limit))
+    if cost >= owed:
+        return fresh() if owed else state
+    return State(state.newest + 1, state.log[: len(state.log) - cost])
 
 
 def convert(state: State, was: int, now: int, old: Limit, new: Limit) -> State:
