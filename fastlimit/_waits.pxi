@@ -114,6 +114,8 @@ cdef class Waiter:
         self.looked_ns = now
         if first_of(self) is not self or <uint64_t> self.cost > load_relaxed(&limiter.core.most_cost):
             return [self]
+        if limiter.smooth and self.deadline != NEVER:
+            return [self]  # it may have room in time, and a delay that is too long
         operate_key(&limiter.core, &self.bucket.hash, self.cost, now, PEEK, &whole)
         if whole.allowed:
             return fellows(self, whole.remaining)

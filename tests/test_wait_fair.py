@@ -142,12 +142,12 @@ class Play:
         cost = number % self.most + 1
         self.model.limiter.refund("k", cost)
         self.limiter.refund("k", cost)
-        self.model.work()
+        self.model.work(told=True)
 
     def reset(self, number: int, share: float | None) -> None:
         self.model.limiter.reset("k")
         self.limiter.reset("k")
-        self.model.work()
+        self.model.work(told=True)
 
 
 names = st.sampled_from(["wait"] * 6 + ["advance"] * 4 + ["cancel", "acquire", "refund", "reset"])

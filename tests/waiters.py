@@ -151,6 +151,7 @@ class Expected:
 
     def __init__(self, number: int, cost: int, deadline_ns: int | None) -> None:
         self.number, self.cost, self.deadline_ns = number, cost, deadline_ns
+        self.due_ns = 0  # before which, as the first, it does not look again unless it is told to
 
 
 class Frozen:
@@ -198,9 +199,10 @@ class Model:
             assert too_late, "refused, though it would have been admitted in time"
             self.refuse(call)
 
-    def work(self) -> None:
+    def work(self, told: bool = False) -> None:
         now_ns = self.clock.now_ns
-        while self.queue:
+        while self.queue and (told or self.queue[0].due_ns <= now_ns):
+            told = False
             head = self.queue[0]
             left_ns = None if head.deadline_ns is None else max(head.deadline_ns - now_ns, 0)
             if left_ns is not None and self.smooth and self.begins_ns(head) - now_ns > left_ns:
@@ -214,7 +216,7 @@ class Model:
             elif left_ns is not None and decision.retry_after_ns > left_ns:
                 self.refuse(head)
             else:
-                break
+                head.due_ns = now_ns + decision.retry_after_ns
         for call in self.queue[1:]:
             if call.deadline_ns is not None and call.deadline_ns <= now_ns:
                 self.refuse(call)
