@@ -197,7 +197,7 @@ class Story:
         windows = self.window() - window
         # Further back than 2^17 windows, a window counts as new: see `fixed_window`. And what of the previous
         # window is in sight of a sliding one depends on where in its window the clock lands.
-        if self.now < before and self.ahead() <= (1 if self.slides else AHEAD):
+        if self.now < before and -windows <= AHEAD and self.ahead() <= (1 if self.slides else AHEAD):
             assert self.limiter.peek("key").remaining <= left, "a step back gave budget"
             self.counts["steps back checked"] += 1
         self.settle()
