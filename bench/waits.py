@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from time import process_time
 from typing import Any
 
@@ -81,12 +81,13 @@ async def counting(rate: int) -> float:
     return Counted.wake_ups / waited
 
 
-def runner(loop: str) -> Callable[[Awaitable[Any]], Any]:
+def runner(loop: str) -> Callable[[Coroutine[Any, Any, Any]], Any]:
     if loop == "asyncio":
-        return asyncio.run  # type: ignore[return-value]  # it takes coroutines only, which these are
+        return asyncio.run
     import uvloop
 
-    return uvloop.run  # type: ignore[no-any-return]
+    run: Callable[[Coroutine[Any, Any, Any]], Any] = uvloop.run
+    return run
 
 
 def child(loop: str, rounds: int) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class Sanitizer(NamedTuple):
     name: str
     switch: str
     """As -fsanitize= and FASTLIMIT_SANITIZE have it."""
-    library: str
+    runtime: str
     marks: tuple[bytes, ...]
     """What is in a module that was built with it."""
     left_out: dict[str, str]
@@ -119,12 +119,12 @@ class Place:
 
     def environment(self) -> dict[str, str]:
         """For the programs that are watched. The compiler that one of them starts is none of these."""
-        library = output("gcc", f"-print-file-name={self.sanitizer.library}")
-        if not os.path.isabs(library):
-            raise Failed(f"gcc has no {self.sanitizer.library}; on Debian, libgcc-12-dev brings it")
+        runtime = output("gcc", f"-print-file-name={self.sanitizer.runtime}")
+        if not os.path.isabs(runtime):
+            raise Failed(f"gcc has no {self.sanitizer.runtime}; on Debian, libgcc-12-dev brings it")
         said = f"log_path={self.said / 'report'}"
         return self.building() | {
-            "LD_PRELOAD": library,
+            "LD_PRELOAD": runtime,
             "CC": "env -u LD_PRELOAD gcc",
             "PYTHONMALLOC": "malloc",
             "TSAN_OPTIONS": f"{said}:exitcode=66:history_size=4:die_after_fork=0",

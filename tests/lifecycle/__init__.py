@@ -14,6 +14,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import NamedTuple, NoReturn
 
 from fastlimit import Limiter
@@ -90,6 +91,17 @@ def refused(kind: type[Exception], words: str) -> Iterator[None]:
             raise
     else:
         raise AssertionError(f"no {kind.__name__}: {words}")
+
+
+# --- signals
+
+
+class Interrupt(Exception):
+    """Raised by a signal handler."""
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    raise Interrupt
 
 
 # --- processes and threads

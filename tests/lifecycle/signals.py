@@ -12,7 +12,7 @@ from types import FrameType
 from fastlimit import Limiter, acquire_all
 from fastlimit.testing import ManualClock
 
-from . import BATCH, KEY, ample, check_counts, crew, done, fork, go, scene, wait_for
+from . import BATCH, KEY, Interrupt, ample, check_counts, crew, done, fork, go, interrupt, scene, wait_for
 
 SMALL = [KEY] * 40
 INTERVAL_S = 0.0005
@@ -82,14 +82,8 @@ def handler_that_calls_while_threads_do() -> None:
 def handler_that_raises() -> None:
     """Between two calls, or while one waits to be told; none is half made, and no lock stays held."""
 
-    class Interrupt(Exception):
-        pass
-
-    def handler(number: int, frame: FrameType | None) -> None:
-        raise Interrupt
-
     limiter, hits = ample(), 0
-    signal.signal(signal.SIGALRM, handler)
+    signal.signal(signal.SIGALRM, interrupt)
     go()
     while hits < 200:
         try:

@@ -13,7 +13,7 @@ from types import FrameType
 from fastlimit import Limiter
 from fastlimit.testing import ManualClock
 
-from . import KEY, done, fork, go, scene, wait_for
+from . import KEY, Interrupt, done, fork, go, interrupt, scene, wait_for
 
 INTERVAL_S = 0.0003
 
@@ -43,12 +43,6 @@ def join(threads: list[threading.Thread]) -> None:
 def handler_that_raises() -> None:
     """In one that waits, wherever it is: it leaves the queue, and those behind are not forgotten."""
 
-    class Interrupt(Exception):
-        pass
-
-    def handler(number: int, frame: FrameType | None) -> None:
-        raise Interrupt
-
     limiter, hits, admitted, over = used_up("100k/s burst 5"), 0, 0, threading.Event()
 
     def others() -> None:
@@ -58,7 +52,7 @@ def handler_that_raises() -> None:
     threads = [threading.Thread(target=others) for _ in range(3)]
     for thread in threads:
         thread.start()
-    signal.signal(signal.SIGALRM, handler)
+    signal.signal(signal.SIGALRM, interrupt)
     go()
     while hits < 300:
         try:
