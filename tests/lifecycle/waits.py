@@ -83,13 +83,15 @@ def handler_that_gives_back() -> None:
         limiter.update("1000/s burst 1")
         if hits % 10 == 0:
             limiter.reset(KEY)
+        signal.setitimer(signal.ITIMER_REAL, INTERVAL_S)  # by itself it would go off in here, again and again
 
     threads = waiters(limiter, 100)
     signal.signal(signal.SIGALRM, handler)
     go()
-    signal.setitimer(signal.ITIMER_REAL, INTERVAL_S, INTERVAL_S)
+    signal.setitimer(signal.ITIMER_REAL, INTERVAL_S)
     while limiter.stats().waiting:
         limiter.wait(KEY, timeout=0)
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)  # before the timer: a last handler would set it again
     signal.setitimer(signal.ITIMER_REAL, 0)
     join(threads)
     assert hits
